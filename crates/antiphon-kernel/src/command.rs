@@ -1,0 +1,297 @@
+//! What the kernel asks of its driver.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::event::{Answer, OpId};
+use crate::plan::{By, EffectClass, Source};
+use crate::value::ValueRef;
+use crate::view::Outcome;
+use crate::{StepError, StepStatus};
+
+/// A piece of work for the driver. Each, but for the last four, is answered by events that name its `op`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Evaluate with [`crate::expr::run`]; answered by `Evaluated`.
+    Eval {
+        /// Answer with this.
+        op: OpId,
+        /// What to evaluate, in order.
+        jobs: Vec<Job>,
+        /// What the jobs may see.
+        scope: Scope,
+    },
+    /// Learn a call's effect class; answered by `Prepared` or `Failed`.
+    Prepare {
+        /// Answer with this.
+        op: OpId,
+        /// The call to come.
+        call: CallSpec,
+    },
+    /// Make a call; answered by `Done`, `Failed`, `NeedsInput` or `Detached`, after any number of `Asked`.
+    ///
+    /// If `class` is `AtMostOnce`, everything recorded so far must be durable before the first byte leaves.
+    Call {
+        /// Answer with this.
+        op: OpId,
+        /// The call.
+        call: CallSpec,
+        /// Its effect class.
+        class: EffectClass,
+        /// How it starts.
+        entry: Entry,
+    },
+    /// Put a question; answered by `Input`. Durable before anyone sees it.
+    Ask(Question),
+    /// Wake the kernel with `Timer`.
+    Timer {
+        /// Answer with this.
+        op: OpId,
+        /// Milliseconds since the Unix epoch.
+        due: u64,
+    },
+    /// Hand an answer to a call in flight that asked (see `Asked`).
+    Answer {
+        /// The call.
+        op: OpId,
+        /// The request's name, as it asked.
+        name: String,
+        /// The answer.
+        answer: Answer,
+    },
+    /// The timer is not needed any more.
+    CancelTimer {
+        /// Which.
+        op: OpId,
+    },
+    /// The call is not wanted any more: tell the other side. Its outcome may still come.
+    CancelCall {
+        /// Which.
+        op: OpId,
+    },
+    /// The question is not open any more.
+    Withdraw {
+        /// Its key.
+        key: String,
+    },
+    /// The run has ended. Always the last command.
+    Finish(Outcome),
+}
+
+/// How a call starts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entry {
+    /// From the beginning.
+    Fresh,
+    /// Again, with the answers that it asked for (MRTR).
+    Answers {
+        /// By the server's own keys.
+        answers: BTreeMap<String, Answer>,
+        /// The `requestState` that came with the questions.
+        state: Option<ValueRef>,
+        /// How many rounds there have been, from 1.
+        round: u32,
+    },
+    /// Poll the task that it became.
+    Attach {
+        /// As `Detached` gave it.
+        handle: Value,
+        /// Answers that the task waits for.
+        answers: BTreeMap<String, Answer>,
+    },
+}
+
+/// A call, as the router needs it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallSpec {
+    /// What is called.
+    pub what: What,
+    /// The arguments: of a tool an object, of a read `{"uri": …}`, of a sample the request.
+    pub args: ValueRef,
+    /// The step's path, such as `draft:2/review`.
+    pub path: String,
+    /// Which attempt, from 1.
+    pub attempt: u32,
+    /// The same across crashes, timeouts and MRTR rounds; a definitive error starts a new one. Unique with the run's id:
+    /// the driver derives `antiphon/idempotency-key` from both.
+    pub key: String,
+    /// The class that the file states.
+    pub declared: Option<EffectClass>,
+    /// When the attempt ends at the latest, in milliseconds since the Unix epoch.
+    pub deadline: Option<u64>,
+}
+
+/// What is called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// `tools/call`.
+    Tool {
+        /// A key of `[servers]`.
+        server: String,
+        /// The tool's own name.
+        tool: String,
+    },
+    /// `resources/read`.
+    Read {
+        /// A key of `[servers]`.
+        server: String,
+    },
+    /// A model, or the next ones of the list when it fails.
+    Sample {
+        /// Keys of `[models]`, or `local`.
+        models: Vec<String>,
+    },
+}
+
+/// A question that the run waits for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Question {
+    /// Unique for the life of the run, never used again.
+    pub key: String,
+    /// The path of the step that asks.
+    pub path: String,
+    /// When it was asked, in milliseconds since the Unix epoch.
+    pub asked_at: u64,
+    /// Who may answer.
+    pub by: By,
+    /// What is asked.
+    pub ask: Asking,
+}
+
+/// What a question asks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Asking {
+    /// `elicitation/create` in form mode.
+    Form {
+        /// The question.
+        message: String,
+        /// Flat JSON Schema object. A plain yes or no has no properties.
+        schema: Value,
+    },
+    /// `elicitation/create` in URL mode.
+    Url {
+        /// The question.
+        message: String,
+        /// What to open.
+        url: String,
+    },
+    /// `sampling/createMessage`, for the caller.
+    Sample {
+        /// The step's request, as [`CallSpec::args`] of a sample.
+        request: ValueRef,
+    },
+    /// A server's own request, passed on: `method` and `params`.
+    Relayed {
+        /// Which server.
+        server: String,
+        /// The request.
+        request: Value,
+    },
+    /// A call may have happened: retry, skip, or give its result.
+    Doubt {
+        /// What is in doubt, and why.
+        message: String,
+        /// The call.
+        call: Box<CallSpec>,
+    },
+}
+
+/// One thing to evaluate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Job {
+    /// An expression or template.
+    Eval {
+        /// The source.
+        source: Source,
+        /// What it must yield.
+        want: Want,
+    },
+    /// The declared output of a graph: a [`crate::Record`] whose `output` is a map. Entries that come to nothing because a step
+    /// did not succeed are left out.
+    Outputs {
+        /// Entries, in order.
+        entries: Vec<(String, Source)>,
+        /// JSON Schema that the map must conform to.
+        schema: Option<Value>,
+    },
+    /// A [`crate::Record`] whose `output` maps each id to the `output` of its record.
+    Gather {
+        /// Ids and records.
+        entries: Vec<(String, ValueRef)>,
+        /// JSON Schema that the map must conform to.
+        schema: Option<Value>,
+    },
+    /// A [`crate::Record`] whose `output` is the list of the `output`s of these, null where there is none.
+    Collect {
+        /// The iterations' records, by index.
+        records: Vec<Option<ValueRef>>,
+        /// The list that was iterated over.
+        items: ValueRef,
+        /// The failures that were tolerated, by index.
+        errors: BTreeMap<u32, StepError>,
+    },
+}
+
+/// What an evaluation must yield.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Want {
+    /// Any JSON value.
+    Value,
+    /// A boolean; anything else is an error.
+    Bool,
+    /// A list; answered by [`crate::Evaluated::List`].
+    List,
+    /// A string.
+    String,
+    /// A moment: an RFC 3339 string, answered as a number of milliseconds since the Unix epoch.
+    Time,
+    /// Any value, wrapped as a [`crate::Record`] with that `output`.
+    Record,
+}
+
+/// What an evaluation may see. Only what its expressions mention is in it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Scope {
+    /// `input`, `item`, `index`, `round`, `previous`, `output`, `run`.
+    pub vars: BTreeMap<String, Slot>,
+    /// `steps`.
+    pub steps: BTreeMap<String, StepFacts>,
+}
+
+/// Where a variable's value is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Slot {
+    /// The value.
+    Value(ValueRef),
+    /// The `output` of a record.
+    OutputOf(ValueRef),
+    /// One item of a list.
+    Item {
+        /// The list.
+        list: ValueRef,
+        /// Which, from 0.
+        index: usize,
+    },
+}
+
+/// What an expression may know of a step that has ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepFacts {
+    /// `.status`.
+    pub status: StepStatus,
+    /// `.error`.
+    pub error: Option<StepError>,
+    /// `.action`.
+    pub action: Option<String>,
+    /// Everything else, of one that succeeded.
+    pub record: Option<ValueRef>,
+}

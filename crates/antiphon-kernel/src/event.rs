@@ -1,0 +1,189 @@
+//! What the world tells the kernel. Events are what the journal holds: replaying them gives the state.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::plan::{EffectClass, ErrorKind};
+use crate::value::ValueRef;
+
+/// Names one outstanding piece of work: the path of its step, a mark for its purpose, and where it can recur a number.
+///
+/// It depends on the path, round, index and attempt alone, never on the order of events.
+pub type OpId = String;
+
+/// Something that happened, and when.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Milliseconds since the Unix epoch, by the driver's clock. The kernel has none of its own.
+    pub at: u64,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// The kinds of event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum EventKind {
+    /// The run begins: always the first event.
+    Started {
+        /// What `run.key` yields: unique to the run, and not its id.
+        key: String,
+        /// The input, valid against the schema, defaults filled in.
+        input: ValueRef,
+    },
+    /// An `Eval` command's answer: one result for each job.
+    Evaluated {
+        /// Which.
+        op: OpId,
+        /// Results in the order of the jobs; they end with the first that is not a value.
+        results: Vec<Evaluated>,
+    },
+    /// A `Prepare` command's answer. Durable before the call is dispatched.
+    Prepared {
+        /// Which.
+        op: OpId,
+        /// What a repetition would do; counts even if the tool's annotations change later.
+        class: EffectClass,
+        /// Hash of the tool's definition, for the record.
+        fingerprint: Option<String>,
+    },
+    /// A call succeeded.
+    Done {
+        /// Which.
+        op: OpId,
+        /// A [`crate::Record`].
+        record: ValueRef,
+        /// What it used, of a sample.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<Usage>,
+    },
+    /// A call, or its preparation, failed.
+    Failed {
+        /// Which.
+        op: OpId,
+        /// How.
+        kind: ErrorKind,
+        /// For people.
+        message: String,
+        /// The request may have reached the other side and its outcome is not known. `false` for a definitive error, also
+        /// one that the tool itself reported.
+        in_doubt: bool,
+    },
+    /// A call in flight asks something through a pushed request, and waits for the answer.
+    Asked {
+        /// Which call.
+        op: OpId,
+        /// Unique among the requests of this op.
+        name: String,
+        /// The request: `method` and `params`.
+        request: Value,
+    },
+    /// A call returned `input_required`: it must be made again, with answers.
+    NeedsInput {
+        /// Which call.
+        op: OpId,
+        /// Its requests by its own keys: `method` and `params`. Empty: call again later.
+        requests: BTreeMap<String, Value>,
+        /// What to give back with the answers.
+        state: Option<ValueRef>,
+    },
+    /// A call became a task of the server's. From now on it is polled, never called again.
+    Detached {
+        /// Which call.
+        op: OpId,
+        /// What the client needs to find the task again.
+        handle: Value,
+    },
+    /// A question was answered.
+    Input {
+        /// The question's key.
+        key: String,
+        /// The answer.
+        answer: Answer,
+    },
+    /// A timer is due.
+    Timer {
+        /// Which.
+        op: OpId,
+    },
+    /// Somebody wants the run to end.
+    Cancel {
+        /// For people.
+        reason: String,
+    },
+    /// A driver took the run over after a crash or restart: calls in flight have lost their outcome.
+    Resumed,
+}
+
+/// One result of an `Eval`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Evaluated {
+    /// A value.
+    Value(ValueRef),
+    /// A list, kept whole, with its length.
+    List {
+        /// The list.
+        list: ValueRef,
+        /// How many items.
+        len: usize,
+    },
+    /// Nothing, because this step did not succeed.
+    Absent {
+        /// That step's id.
+        step: String,
+    },
+    /// It failed.
+    Error {
+        /// `template`, `invalid_output` or `expect`.
+        kind: ErrorKind,
+        /// For people.
+        message: String,
+    },
+}
+
+/// What one call used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Prompt and answer, in tokens.
+    pub tokens: u64,
+    /// In US dollars.
+    pub cost_usd: f64,
+}
+
+/// An answer to a question.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// As in MCP's `ElicitResult`.
+    pub action: Action,
+    /// The fields of a form; of `doubt`, `{"choice": "retry" | "skip" | "result", "result": …}`; of a sample, the
+    /// `CreateMessageResult`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Value>,
+}
+
+/// What was done with a question (`.action`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Answered.
+    Accept,
+    /// Refused.
+    Decline,
+    /// Dismissed.
+    Cancel,
+}
+
+impl Action {
+    /// As MCP spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Decline => "decline",
+            Self::Cancel => "cancel",
+        }
+    }
+}
