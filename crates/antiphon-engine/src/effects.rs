@@ -19,8 +19,14 @@ pub trait Effects: Send + Sync + 'static {
     async fn prepare(&self, run: &RunInfo, call: &CallSpec) -> Result<Prepared, CallFailure>;
 
     /// Makes the call, once. Each MRTR round and each attachment to a task is a call of its own, as `entry` says.
-    async fn run(&self, run: &RunInfo, call: &CallSpec, args: Arc<Value>, entry: Entry, context: CallContext)
-    -> CallOutcome;
+    async fn run(
+        &self,
+        run: &RunInfo,
+        call: &CallSpec,
+        args: Arc<Value>,
+        entry: Entry,
+        context: CallContext,
+    ) -> CallOutcome;
 
     /// The run has ended, or left memory: whatever is kept for it alone (`session = "per_run"`) can go.
     async fn release(&self, run: &RunId);
