@@ -18,7 +18,8 @@ pub trait Effects: Send + Sync + 'static {
     /// What repeating this call would do, from the file or the tool's annotations. Recorded before the call is dispatched.
     async fn prepare(&self, run: &RunInfo, call: &CallSpec) -> Result<Prepared, CallFailure>;
 
-    /// Makes the call, once. Each MRTR round and each attachment to a task is a call of its own, as `entry` says.
+    /// Makes the call, once. Each MRTR round and each attachment to a task is a call of its own, as `entry` says; the `state`
+    /// in an [`Entry::Answers`] is always inline.
     async fn run(
         &self,
         run: &RunInfo,
@@ -91,6 +92,8 @@ pub struct CallFailure {
 
 /// What a call in flight can use.
 pub struct CallContext {
+    /// What `antiphon/idempotency-key` says on the wire: lower-case hexadecimal, the same over crashes, timeouts and MRTR rounds.
+    pub idempotency_key: String,
     /// Fires when the call is not wanted any more. Tell the other side, then return.
     pub cancelled: CancellationToken,
     /// Takes progress reports. Never recorded.
