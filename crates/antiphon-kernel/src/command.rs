@@ -213,6 +213,13 @@ pub enum Job {
         /// What it must yield.
         want: Want,
     },
+    /// The input of a nested workflow: evaluated, defaults filled in ([`crate::expr::with_defaults`]), validated.
+    Input {
+        /// The source.
+        source: Source,
+        /// JSON Schema of the input.
+        schema: Value,
+    },
     /// The declared output of a graph: a [`crate::Record`] whose `output` is a map. Entries that come to nothing because a step
     /// did not succeed are left out.
     Outputs {

@@ -7,13 +7,13 @@ mod command;
 mod event;
 pub mod expr;
 mod plan;
-mod state;
+mod run;
 mod value;
 mod view;
 
 pub use command::{Asking, CallSpec, Command, Entry, Job, Question, Scope, Slot, StepFacts, Want, What};
 pub use event::{Action, Answer, Evaluated, Event, EventKind, OpId, Usage};
 pub use plan::*;
-pub use state::{State, step, view};
+pub use run::{State, step, view};
 pub use value::{Record, ValueRef};
 pub use view::{Outcome, RunStatus, RunView, StepError, StepPhase, StepStatus, StepView, Used};

@@ -411,3 +411,20 @@ impl Default for Limits {
         Self { tokens: 200_000, cost_usd: None, calls: 1_000, depth: 4, duration_ms: 3_600_000 }
     }
 }
+
+impl Verb {
+    /// Every expression of the verb itself.
+    pub fn exprs(&self) -> Vec<&Expr> {
+        match self {
+            Self::Call { target: Target::Fixed(_), with } => vec![with],
+            Self::Call { target: Target::OneOf { choice, .. }, with } => vec![choice, with],
+            Self::Sample { request, .. } => vec![request],
+            Self::Elicit { message, form: Form::Url(url), .. } => vec![message, url],
+            Self::Elicit { message, .. } => vec![message],
+            Self::Read { uri, .. } => vec![uri],
+            Self::Set { value } => vec![value],
+            Self::Wait(Wait::Until(until)) => vec![until],
+            Self::Wait(Wait::For(_)) | Self::Do { .. } => Vec::new(),
+        }
+    }
+}

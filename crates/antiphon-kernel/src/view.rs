@@ -123,8 +123,10 @@ pub struct StepView {
     pub attempt: u32,
     /// Of a `for_each`: how many iterations have ended, and of how many.
     pub items: Option<(u32, u32)>,
-    /// Why it failed, or was skipped.
+    /// Why it failed.
     pub error: Option<StepError>,
+    /// Why it was skipped.
+    pub note: Option<String>,
 }
 
 /// Where a step stands.

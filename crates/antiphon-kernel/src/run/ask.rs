@@ -1,0 +1,130 @@
+//! Questions: of steps, of doubt, of servers in the middle of a call; and their answers.
+
+use serde_json::{Value, json};
+
+use super::Run;
+use super::iterate::without;
+use super::state::{IterationEnd, Open, Phase, Spot, Why};
+use crate::{Action, Answer, Asking, By, Command, Question, StepStatus, ValueRef, Verb};
+
+impl Run<'_> {
+    pub(super) fn open_question(&mut self, key: String, spot: &Spot, by: By, ask: Asking, why: Why) {
+        let path = self.path(spot);
+        let question = Question { key: key.clone(), path, asked_at: self.state.now, by, ask };
+        self.out.push(Command::Ask(question.clone()));
+        self.state.questions.insert(key, Open { question, spot: spot.clone(), why });
+    }
+
+    /// Puts the question that a step consists of.
+    pub(super) fn ask_step(&mut self, spot: &Spot, by: By, ask: Asking) {
+        self.set_phase(spot, Phase::Asking);
+        let attempt = self.iteration(spot).map_or(1, |iteration| iteration.attempt);
+        let key = match attempt {
+            1 => self.path(spot),
+            _ => self.attempt_path(spot),
+        };
+        self.open_question(key, spot, by, ask, Why::Step);
+    }
+
+    /// Lets the caller's model answer a sample.
+    pub(super) fn ask_caller(&mut self, spot: &Spot, request: ValueRef) {
+        self.ask_step(spot, By::Anyone, Asking::Sample { request });
+    }
+
+    /// A call in flight asks through a pushed request.
+    pub(super) fn asked(&mut self, op: &str, name: &str, request: &Value) {
+        let Some(spot) = self.state.ops.get(op).map(|op| op.spot.clone()) else {
+            let answer = Answer { action: Action::Cancel, content: None };
+            return self.out.push(Command::Answer { op: op.to_owned(), name: name.to_owned(), answer });
+        };
+        let Some(iteration) = self.iteration(&spot) else { return };
+        match iteration.asked.answers.get(name).cloned() {
+            // The call was repeated, and asks again what was answered already.
+            Some(Some(answer)) => {
+                self.out.push(Command::Answer { op: op.to_owned(), name: name.to_owned(), answer });
+            }
+            Some(None) => {}
+            None => {
+                iteration.asked.answers.insert(name.to_owned(), None);
+                let server = match self.state.ops.get(op).and_then(|op| op.command.as_ref()) {
+                    Some(Command::Call { call, .. }) => match &call.what {
+                        crate::What::Tool { server, .. } | crate::What::Read { server } => server.clone(),
+                        crate::What::Sample { .. } => String::new(),
+                    },
+                    _ => String::new(),
+                };
+                let ask = Asking::Relayed { server, request: request.clone() };
+                let why = Why::Pushed { op: op.to_owned(), name: name.to_owned() };
+                self.open_question(format!("{op}?{name}"), &spot, By::Human, ask, why);
+            }
+        }
+    }
+
+    pub(super) fn answered(&mut self, key: &str, answer: &Answer) {
+        let Some(open) = self.state.questions.remove(key) else { return };
+        let spot = open.spot;
+        match open.why {
+            Why::Step => self.step_answered(&spot, answer),
+            Why::Doubt { error } => self.resolved(&spot, error, answer),
+            Why::Needed { name } => {
+                let Some(iteration) = self.iteration(&spot) else { return };
+                iteration.asked.answers.insert(name, Some(answer.clone()));
+                if iteration.asked.answers.values().all(Option::is_some) {
+                    self.again(&spot);
+                }
+            }
+            Why::Pushed { op, name } => {
+                if let Some(iteration) = self.iteration(&spot) {
+                    iteration.asked.answers.insert(name.clone(), Some(answer.clone()));
+                }
+                self.out.push(Command::Answer { op, name, answer: answer.clone() });
+            }
+        }
+    }
+
+    fn step_answered(&mut self, spot: &Spot, answer: &Answer) {
+        self.drop_attempt_timer(spot);
+        let Some(step) = self.step_of(spot) else { return };
+        let sample = matches!(step.verb, Verb::Sample { .. });
+        if answer.action == Action::Accept {
+            let record = match &answer.content {
+                Some(content) if sample => sampled(content),
+                Some(content) if content.as_object().is_some_and(|fields| !fields.is_empty()) => {
+                    json!({ "output": content })
+                }
+                _ => json!({ "output": true }),
+            };
+            return self.attempt_done(spot, ValueRef::inline(record));
+        }
+        let said = if answer.action == Action::Decline { "declined" } else { "dismissed" };
+        let end = match without(StepStatus::Skipped, &format!("its question was {said}")) {
+            IterationEnd::Without { status, note, .. } => {
+                IterationEnd::Without { status, note, action: Some(answer.action.as_str().to_owned()) }
+            }
+            end => end,
+        };
+        self.end_iteration(spot, end);
+    }
+
+    /// Closes the questions of an iteration.
+    pub(super) fn withdraw_of(&mut self, spot: &Spot) {
+        let keys: Vec<String> =
+            self.state.questions.iter().filter(|(_, open)| open.spot == *spot).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            self.state.questions.remove(&key);
+            self.out.push(Command::Withdraw { key });
+        }
+    }
+}
+
+/// The record of a `CreateMessageResult`.
+fn sampled(result: &Value) -> Value {
+    let blocks = match result.get("content") {
+        Some(Value::Array(blocks)) => blocks.clone(),
+        Some(block) => vec![block.clone()],
+        None => Vec::new(),
+    };
+    let text: Vec<&str> = blocks.iter().filter_map(|block| block.get("text")?.as_str()).collect();
+    let text = text.join("\n");
+    json!({ "output": text, "blocks": blocks, "model": result.get("model") })
+}

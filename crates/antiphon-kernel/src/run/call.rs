@@ -1,0 +1,286 @@
+//! Calls: prepared, dispatched, answered; tried again, in doubt, attached to a server's task.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::Run;
+use super::state::{Asked, Iteration, IterationEnd, Phase, Purpose, Spot, Why};
+use crate::{
+    Answer, Asking, By, CallSpec, Callee, Command, EffectClass, Entry, ErrorKind, OnDoubt, Retry, StepError,
+    StepStatus, Usage, ValueRef, Verb, What,
+};
+
+/// How often a call may ask before it is refused.
+const MAX_ROUNDS: u32 = 10;
+/// Pause before a call that said "again" is made again, or a lost poll resumed, in milliseconds.
+const AGAIN_MS: u64 = 1_000;
+/// The longest backoff, in milliseconds.
+const MAX_BACKOFF_MS: u64 = 60_000;
+
+impl Run<'_> {
+    fn spec(&mut self, spot: &Spot, what: What) -> Option<CallSpec> {
+        let step = self.step_of(spot)?;
+        let path = self.path(spot);
+        let attempt_end = step.timeout_ms.map(|timeout| self.state.now.saturating_add(timeout));
+        let work_end = self.state.now.saturating_add(self.working_left());
+        let iteration = self.iteration(spot)?;
+        Some(CallSpec {
+            what,
+            args: iteration.args.clone().unwrap_or_else(|| ValueRef::inline(Value::Null)),
+            attempt: iteration.attempt,
+            key: format!("{path}#{}", iteration.key),
+            path,
+            declared: step.effects,
+            deadline: Some(attempt_end.unwrap_or(work_end).min(work_end)),
+        })
+    }
+
+    /// The call that an iteration makes: its plan says what kind, its callee whom.
+    fn spec_of(&mut self, spot: &Spot) -> Option<CallSpec> {
+        let what = match &self.step_of(spot)?.verb {
+            Verb::Sample { models, .. } => What::Sample { models: models.clone() },
+            Verb::Read { server, .. } => What::Read { server: server.clone() },
+            _ => match self.iteration(spot)?.callee.clone()? {
+                Callee::Tool { server, tool } => What::Tool { server, tool },
+                Callee::Workflow { .. } => return None,
+            },
+        };
+        self.spec(spot, what)
+    }
+
+    pub(super) fn prepare(&mut self, spot: &Spot) {
+        if let Err(error) = self.charge_call() {
+            return self.fail_iteration(spot, error);
+        }
+        self.set_phase(spot, Phase::Preparing);
+        let Some(call) = self.spec_of(spot) else { return };
+        let op = format!("{}?prepare", self.attempt_path(spot));
+        self.owe(op.clone(), spot.clone(), Purpose::Prepare, Command::Prepare { op, call });
+    }
+
+    pub(super) fn prepared(&mut self, spot: &Spot, class: EffectClass) {
+        if let Some(iteration) = self.iteration(spot) {
+            iteration.class = Some(class);
+        }
+        self.call(spot, Entry::Fresh);
+    }
+
+    pub(super) fn read(&mut self, spot: &Spot) {
+        if let Err(error) = self.charge_call() {
+            return self.fail_iteration(spot, error);
+        }
+        self.prepared(spot, EffectClass::ReadOnly);
+    }
+
+    pub(super) fn sample(&mut self, spot: &Spot) {
+        let reserved = self.reserve(spot);
+        if let Err(error) = reserved.and_then(|()| self.charge_call()) {
+            self.release(spot);
+            return self.fail_iteration(spot, error);
+        }
+        self.prepared(spot, EffectClass::Idempotent);
+    }
+
+    fn call(&mut self, spot: &Spot, entry: Entry) {
+        let Some(call) = self.spec_of(spot) else { return };
+        let Some(iteration) = self.iteration(spot) else { return };
+        let class = iteration.class.unwrap_or(EffectClass::AtMostOnce);
+        let attached = iteration.handle.is_some();
+        iteration.phase = if attached { Phase::Polling } else { Phase::Calling };
+        let op = self.attempt_path(spot);
+        let command = Command::Call { op: op.clone(), call, class, entry };
+        self.owe(op, spot.clone(), Purpose::Call { class, attached }, command);
+    }
+
+    pub(super) fn call_done(&mut self, spot: &Spot, record: ValueRef, usage: Usage) {
+        self.settle_usage(spot, usage);
+        self.withdraw_of(spot);
+        self.attempt_done(spot, record);
+    }
+
+    /// The call became a task: it is polled from now on.
+    pub(super) fn detached(&mut self, spot: &Spot, handle: &Value) {
+        let Some(iteration) = self.iteration(spot) else { return };
+        iteration.handle = Some(handle.clone());
+        self.call(spot, Entry::Attach { handle: handle.clone(), answers: BTreeMap::new() });
+    }
+
+    /// The call wants answers before it goes on.
+    pub(super) fn needs_input(&mut self, spot: &Spot, requests: &BTreeMap<String, Value>, state: Option<ValueRef>) {
+        let Some(iteration) = self.iteration(spot) else { return };
+        iteration.phase = Phase::Asking;
+        let rounds = iteration.asked.rounds + 1;
+        if rounds > MAX_ROUNDS && iteration.handle.is_none() {
+            let message = format!("it asked for input more than {MAX_ROUNDS} times");
+            return self.call_failed(spot, ErrorKind::Rpc, message, false);
+        }
+        let answers = requests.keys().map(|name| (name.clone(), None)).collect();
+        iteration.asked = Asked { rounds, state, answers };
+        if requests.is_empty() {
+            let op = format!("{}!again", self.attempt_path(spot));
+            return self.timer(op, spot, Purpose::Again, AGAIN_MS);
+        }
+        for (name, request) in requests {
+            let key = format!("{}?{rounds}.{name}", self.attempt_path(spot));
+            let ask = Asking::Relayed { server: self.server_of(spot), request: request.clone() };
+            self.open_question(key, spot, By::Human, ask, Why::Needed { name: name.clone() });
+        }
+    }
+
+    /// Makes a call again with what it asked for.
+    pub(super) fn again(&mut self, spot: &Spot) {
+        let Some(iteration) = self.iteration(spot) else { return };
+        let answers: BTreeMap<String, Answer> =
+            iteration.asked.answers.iter().filter_map(|(name, answer)| Some((name.clone(), answer.clone()?))).collect();
+        let entry = match &iteration.handle {
+            Some(handle) => Entry::Attach { handle: handle.clone(), answers },
+            None => {
+                Entry::Answers { answers, state: iteration.asked.state.clone(), round: iteration.asked.rounds.max(1) }
+            }
+        };
+        self.call(spot, entry);
+    }
+
+    pub(super) fn call_failed(&mut self, spot: &Spot, kind: ErrorKind, message: String, in_doubt: bool) {
+        self.release(spot);
+        self.drop_attempt_timer(spot);
+        let Some(step) = self.step_of(spot) else { return };
+        let stopping = self.scope(&spot.scope).is_none_or(|scope| scope.stopping);
+        let error = StepError { kind, message };
+        let Some(iteration) = self.iteration(spot) else { return };
+        iteration.phase = Phase::Busy;
+        // A task that can't be reached is still a task.
+        if iteration.handle.is_some() && kind == ErrorKind::Unavailable && !stopping {
+            iteration.asked.answers.clear();
+            let op = format!("{}!again", self.attempt_path(spot));
+            self.set_phase(spot, Phase::Polling);
+            return self.timer(op, spot, Purpose::Again, AGAIN_MS);
+        }
+        let unknown = in_doubt && iteration.class == Some(EffectClass::AtMostOnce);
+        if unknown && !stopping {
+            return self.doubt(spot, error);
+        }
+        if !unknown {
+            self.withdraw_of(spot);
+        }
+        if stopping {
+            if unknown {
+                let path = self.path(spot);
+                self.state.may_have_happened.push(path);
+            }
+            return self.end_iteration(spot, IterationEnd::cancelled());
+        }
+        let Some(iteration) = self.iteration(spot) else { return };
+        if iteration.overdue {
+            return self.exhausted(spot);
+        }
+        if let Some(backoff) = backoff(step.retry.as_ref(), iteration, &error, in_doubt) {
+            *iteration = Iteration {
+                attempt: iteration.attempt + 1,
+                key: iteration.key + u32::from(!in_doubt),
+                phase: Phase::Waiting,
+                handle: None,
+                // A repetition of the same call gets the same answers.
+                asked: if in_doubt { iteration.asked.clone() } else { Asked::default() },
+                ..iteration.clone()
+            };
+            let op = format!("{}!backoff", self.attempt_path(spot));
+            return self.timer(op, spot, Purpose::Backoff, backoff);
+        }
+        if let (Verb::Sample { caller: true, models, .. }, ErrorKind::Model | ErrorKind::Unavailable) =
+            (&step.verb, kind)
+            && !models.is_empty()
+        {
+            let args = iteration.args.clone().unwrap_or_else(|| ValueRef::inline(Value::Null));
+            return self.ask_caller(spot, args);
+        }
+        self.fail_iteration(spot, error);
+    }
+
+    /// It may have happened. What then?
+    fn doubt(&mut self, spot: &Spot, error: StepError) {
+        self.withdraw_of(spot);
+        match self.step_of(spot).map(|step| step.on_doubt) {
+            Some(OnDoubt::Ask) => {
+                let Some(call) = self.spec_of(spot) else { return };
+                let what = match &call.what {
+                    What::Tool { server, tool } => format!("{server}.{tool}"),
+                    What::Read { server } => server.clone(),
+                    What::Sample { .. } => "the model".to_owned(),
+                };
+                let message = format!(
+                    "The call of `{what}` by step `{}` may have happened: {}. Retry it, skip the step, or give its result.",
+                    call.path, error.message
+                );
+                self.set_phase(spot, Phase::Doubting);
+                let key = format!("{}?doubt", self.attempt_path(spot));
+                let ask = Asking::Doubt { message, call: Box::new(call) };
+                self.open_question(key, spot, By::Human, ask, Why::Doubt { error });
+            }
+            Some(OnDoubt::Skip) => {
+                let path = self.path(spot);
+                self.state.may_have_happened.push(path);
+                let note = format!("its call may have happened: {}", error.message);
+                self.end_iteration(spot, super::iterate::without(StepStatus::Skipped, &note));
+            }
+            _ => {
+                let path = self.path(spot);
+                self.state.may_have_happened.push(path);
+                let message = format!("the call may have happened: {}", error.message);
+                self.fail_iteration(spot, StepError { kind: ErrorKind::InDoubt, message });
+            }
+        }
+    }
+
+    /// The doubt was resolved by a person.
+    pub(super) fn resolved(&mut self, spot: &Spot, error: StepError, answer: &Answer) {
+        let choice = |name: &str| answer.content.as_ref().and_then(|content| content.get(name));
+        match choice("choice").and_then(Value::as_str) {
+            Some("retry") => {
+                if let Some(iteration) = self.iteration(spot) {
+                    iteration.attempt += 1;
+                    iteration.handle = None;
+                    iteration.asked = Asked::default();
+                }
+                self.dispatch(spot);
+            }
+            Some("result") => {
+                let output = choice("result").cloned().unwrap_or(Value::Null);
+                self.attempt_done(spot, ValueRef::inline(serde_json::json!({ "output": output })));
+            }
+            Some("skip") => {
+                let path = self.path(spot);
+                self.state.may_have_happened.push(path);
+                let note = "its call may have happened, and it was decided to skip it";
+                self.end_iteration(spot, super::iterate::without(StepStatus::Skipped, note));
+            }
+            _ => {
+                let path = self.path(spot);
+                self.state.may_have_happened.push(path);
+                let message = format!("the call may have happened, and nobody decided: {}", error.message);
+                self.fail_iteration(spot, StepError { kind: ErrorKind::InDoubt, message });
+            }
+        }
+    }
+
+    fn server_of(&mut self, spot: &Spot) -> String {
+        match self.spec_of(spot).map(|call| call.what) {
+            Some(What::Tool { server, .. } | What::Read { server }) => server,
+            _ => String::new(),
+        }
+    }
+}
+
+/// The pause before another attempt, if there may be one. Where the file does not say, a call that may be repeated is
+/// tried twice more when its server could not be reached.
+fn backoff(retry: Option<&Retry>, iteration: &Iteration, error: &StepError, in_doubt: bool) -> Option<u64> {
+    let repeatable = !matches!(iteration.class, None | Some(EffectClass::AtMostOnce));
+    let (attempts, base) = match retry {
+        Some(retry) if retry.on.contains(&error.kind) => (retry.attempts, retry.backoff_ms),
+        None if error.kind == ErrorKind::Unavailable && (repeatable || !in_doubt) => (3, 500),
+        _ => return None,
+    };
+    let doublings = iteration.attempt.saturating_sub(1).min(16);
+    (iteration.attempt < attempts).then(|| base.saturating_mul(1 << doublings).min(MAX_BACKOFF_MS))
+}

@@ -1,0 +1,189 @@
+//! The rules of a run: what each event changes, and what is to be done next.
+//!
+//! A run is a set of *scopes* (the root, a block's round, a nested workflow, an undo). A scope holds its steps; a step that has
+//! started holds its *iterations* (one, or one an item); an iteration lives through rounds and attempts. Work that the
+//! driver owes an answer for is an *op*, named by path, never by order.
+
+mod ask;
+mod attempt;
+mod budget;
+mod call;
+mod end;
+mod iterate;
+mod lookup;
+mod paths;
+mod schedule;
+mod show;
+mod state;
+
+use crate::{Command, Event, EventKind, Outcome, Plan, ValueRef};
+
+pub use show::view;
+pub use state::State;
+use state::{Op, Parent, Purpose, Spot};
+
+/// Applies one event and says what is to be done next. Events that come too late, or twice, change nothing.
+pub fn step(plan: &Plan, state: &mut State, event: &Event) -> Vec<Command> {
+    state.now = state.now.max(event.at);
+    let mut run = Run { plan, state, out: Vec::new() };
+    if run.state.outcome.is_none() {
+        run.apply(&event.kind);
+        run.settle_clock();
+    }
+    run.out
+}
+
+/// The state under change, and the commands so far.
+struct Run<'a> {
+    plan: &'a Plan,
+    state: &'a mut State,
+    out: Vec<Command>,
+}
+
+impl Run<'_> {
+    fn apply(&mut self, event: &EventKind) {
+        if matches!(event, EventKind::Started { .. }) == self.state.started {
+            return;
+        }
+        match event {
+            EventKind::Started { key, input } => self.start(key, input),
+            EventKind::Evaluated { op, results } => {
+                if let Some(op) = self.take(op) {
+                    self.evaluated(op, results);
+                }
+            }
+            EventKind::Prepared { op, class, .. } => {
+                if let Some(op) = self.take(op) {
+                    self.prepared(&op.spot, *class);
+                }
+            }
+            EventKind::Done { op, record, usage } => {
+                if let Some(op) = self.take(op) {
+                    self.call_done(&op.spot, record.clone(), usage.unwrap_or_default());
+                }
+            }
+            EventKind::Failed { op, kind, message, in_doubt } => {
+                if let Some(op) = self.take(op) {
+                    let in_doubt = *in_doubt && matches!(op.purpose, Purpose::Call { .. });
+                    self.call_failed(&op.spot, *kind, message.clone(), in_doubt);
+                }
+            }
+            EventKind::Asked { op, name, request } => self.asked(op, name, request),
+            EventKind::NeedsInput { op, requests, state } => {
+                if let Some(op) = self.take(op) {
+                    self.needs_input(&op.spot, requests, state.clone());
+                }
+            }
+            EventKind::Detached { op, handle } => {
+                if let Some(taken) = self.take(op) {
+                    self.detached(&taken.spot, handle);
+                }
+            }
+            EventKind::Input { key, answer } => self.answered(key, answer),
+            EventKind::Timer { op } => {
+                if let Some(op) = self.take(op) {
+                    self.due(op);
+                }
+            }
+            EventKind::Cancel { reason } => self.cancel(reason),
+            EventKind::Resumed => self.resume(),
+        }
+    }
+
+    fn start(&mut self, key: &str, input: &ValueRef) {
+        self.state.started = true;
+        self.state.key = key.to_owned();
+        let root = self.plan.root.clone();
+        self.open_workflow(paths::ROOT.to_owned(), root, input.clone(), Parent::Run, 1);
+    }
+
+    fn evaluated(&mut self, op: Op, results: &[crate::Evaluated]) {
+        let spot = op.spot;
+        match op.purpose {
+            Purpose::When => self.decided(&spot, results),
+            Purpose::Items => self.listed(&spot, results),
+            Purpose::Args => self.argued(&spot, results),
+            Purpose::Until => self.until_known(&spot, results),
+            Purpose::Expect => self.expect_known(&spot, results),
+            Purpose::Fallback => self.fallback_known(&spot, results),
+            Purpose::Collect => self.collected(&spot, results),
+            Purpose::Output => self.output_known(&spot.scope, results),
+            _ => {}
+        }
+    }
+
+    fn due(&mut self, op: Op) {
+        let spot = op.spot;
+        match op.purpose {
+            Purpose::Timeout => self.timed_out(&spot),
+            Purpose::Within => self.within_passed(&spot),
+            Purpose::Every => self.start_round(&spot),
+            Purpose::Backoff => self.dispatch(&spot),
+            Purpose::Again => self.again(&spot),
+            Purpose::Wait => self.attempt_done(&spot, ValueRef::inline(serde_json::json!({ "output": null }))),
+            Purpose::Grace => self.grace_passed(),
+            _ => {}
+        }
+    }
+
+    /// After a crash: everything owed is asked for again. A call that must not be repeated is in doubt.
+    fn resume(&mut self) {
+        self.state.working_since = None;
+        for (id, op) in self.state.ops.clone() {
+            match op.purpose {
+                // What came before it has dropped it.
+                _ if !self.state.ops.contains_key(&id) => {}
+                Purpose::Call { class: crate::EffectClass::AtMostOnce, attached: false } => {
+                    self.take(&id);
+                    let message = "the run was interrupted while the call was under way".to_owned();
+                    self.call_failed(&op.spot, crate::ErrorKind::Unavailable, message, true);
+                }
+                _ => self.out.extend(op.command),
+            }
+        }
+    }
+
+    /// Registers work that the driver owes an answer for, and commands it.
+    fn owe(&mut self, id: String, spot: Spot, purpose: Purpose, command: Command) {
+        if matches!(purpose, Purpose::Call { attached: false, .. }) {
+            self.state.calling += 1;
+        }
+        self.out.push(command.clone());
+        self.state.ops.insert(id, Op { spot, purpose, command: Some(command) });
+    }
+
+    /// Takes an op out: whoever answers second finds nothing.
+    fn take(&mut self, id: &str) -> Option<Op> {
+        let op = self.state.ops.remove(id)?;
+        if matches!(op.purpose, Purpose::Call { attached: false, .. }) {
+            self.state.calling -= 1;
+        }
+        Some(op)
+    }
+
+    fn timer(&mut self, id: String, spot: &Spot, purpose: Purpose, after_ms: u64) {
+        let due = self.state.now.saturating_add(after_ms);
+        self.timer_at(id, spot, purpose, due);
+    }
+
+    fn timer_at(&mut self, id: String, spot: &Spot, purpose: Purpose, due: u64) {
+        self.owe(id.clone(), spot.clone(), purpose, Command::Timer { op: id, due });
+    }
+
+    fn drop_timer(&mut self, id: &str) {
+        if self.take(id).is_some() {
+            self.out.push(Command::CancelTimer { op: id.to_owned() });
+        }
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        for (id, op) in std::mem::take(&mut self.state.ops) {
+            if matches!(op.command, Some(Command::Timer { .. })) {
+                self.out.push(Command::CancelTimer { op: id });
+            }
+        }
+        self.state.calling = 0;
+        self.state.outcome = Some(outcome.clone());
+        self.out.push(Command::Finish(outcome));
+    }
+}
