@@ -1,9 +1,15 @@
 //! Expressions and templates: MiniJinja with the holes closed. Pure.
 
+mod analyze;
+mod functions;
+mod syntax;
+
 use std::sync::Arc;
 
 use serde_json::Value;
 
+pub use self::analyze::{Analysis, Mode, Reference, Root, analyze};
+pub use self::syntax::{Kind, SyntaxError};
 use crate::{Evaluated, Job, Scope};
 
 /// Where blobs come from: the driver fetches all that [`blobs`] names first.
