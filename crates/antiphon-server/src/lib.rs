@@ -1,1 +1,31 @@
+//! The one MCP server that callers see: workflows as tools, runs as tasks, questions as elicitations, in both of the
+//! protocol's eras, over stdio, sockets and HTTP. The only part that speaks to callers; how steps run is not known here.
 
+mod call;
+mod caller;
+mod catalog;
+mod connection;
+mod control;
+mod errors;
+mod handle;
+mod http;
+mod lines;
+mod outcome;
+mod progress;
+mod push;
+mod question;
+mod sampling;
+mod schema;
+mod seal;
+mod server;
+mod stream;
+mod task;
+
+/// The longest message that is taken, in bytes, through any door.
+pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
+
+pub use catalog::{Catalog, CatalogError, Exposed, RESERVED_NAMES, TaskMode, TaskPolicy};
+pub use control::{Control, ControlError};
+pub use http::{HttpOptions, Token};
+pub use server::{Server, ServerOptions};
+pub use stream::ServeError;

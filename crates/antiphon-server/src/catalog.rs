@@ -1,0 +1,181 @@
+//! What is exposed: the workflows, as MCP tools.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use antiphon_kernel::Plan;
+use rmcp::model::{Tool, ToolAnnotations};
+use serde_json::Value;
+
+use crate::handle;
+use crate::schema;
+
+/// A workflow that callers may start.
+#[derive(Clone, Debug)]
+pub struct Exposed {
+    /// The tool's name.
+    pub name: String,
+    /// What it is for: what a model reads when it chooses.
+    pub description: String,
+    /// A name for people.
+    pub title: Option<String>,
+    /// JSON Schema of the arguments: an object.
+    pub input_schema: Value,
+    /// JSON Schema of the output, when the file declares one.
+    pub output_schema: Option<Value>,
+    /// What runs.
+    pub plan: Arc<Plan>,
+    /// It changes nothing, whatever branch it takes.
+    pub read_only: bool,
+    /// When a call of it becomes a task.
+    pub task: TaskPolicy,
+}
+
+/// `[task]` of a workflow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskPolicy {
+    /// Whether a call becomes a task.
+    pub mode: TaskMode,
+    /// How long an `Auto` call may take before it becomes one.
+    pub inline_wait: Duration,
+    /// How long the record is kept after the run's end.
+    pub ttl: Duration,
+}
+
+impl Default for TaskPolicy {
+    fn default() -> Self {
+        Self { mode: TaskMode::Auto, inline_wait: Duration::from_secs(2), ttl: Duration::from_secs(24 * 3600) }
+    }
+}
+
+/// Whether a call becomes a task, for callers that know tasks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TaskMode {
+    /// If it takes long or needs input.
+    #[default]
+    Auto,
+    /// At once.
+    Always,
+    /// Never: such a caller is served like one that does not know tasks.
+    Never,
+}
+
+/// Names that a workflow can't have, since the server's own tools have them.
+pub const RESERVED_NAMES: [&str; 4] = ["run_answer", "run_cancel", "run_start", "run_status"];
+
+/// Why a catalogue can't be built.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogError {
+    /// Two workflows have one name.
+    #[error("two workflows are named `{0}`; rename one of them")]
+    Duplicate(String),
+    /// A workflow has the name of one of the server's own tools.
+    #[error("a workflow can't be named `{0}`: the server has a tool of that name; rename the workflow")]
+    Reserved(String),
+}
+
+/// The exposed workflows, in the order of their names. Cheap to clone; every clone sees a [`Catalog::replace`].
+#[derive(Clone, Debug, Default)]
+pub struct Catalog(Arc<RwLock<Arc<Snapshot>>>);
+
+/// The catalogue at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    workflows: BTreeMap<String, Arc<Exposed>>,
+    tools: Vec<Tool>,
+    instructions: String,
+}
+
+impl Catalog {
+    /// A catalogue of these workflows.
+    ///
+    /// # Errors
+    /// A name that is taken twice, or reserved.
+    pub fn new(workflows: impl IntoIterator<Item = Exposed>) -> Result<Self, CatalogError> {
+        Ok(Self(Arc::new(RwLock::new(Arc::new(Snapshot::new(workflows)?)))))
+    }
+
+    /// Exposes these workflows instead. Runs that have started go on as they are.
+    ///
+    /// # Errors
+    /// As [`Catalog::new`]; the catalogue then stays as it was.
+    pub fn replace(&self, workflows: impl IntoIterator<Item = Exposed>) -> Result<(), CatalogError> {
+        let snapshot = Arc::new(Snapshot::new(workflows)?);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        Ok(())
+    }
+
+    /// The workflow of this name.
+    pub fn get(&self, name: &str) -> Option<Arc<Exposed>> {
+        self.now().workflows.get(name).cloned()
+    }
+
+    pub(crate) fn now(&self) -> Arc<Snapshot> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Snapshot {
+    fn new(workflows: impl IntoIterator<Item = Exposed>) -> Result<Self, CatalogError> {
+        let mut by_name = BTreeMap::new();
+        for workflow in workflows {
+            let name = workflow.name.clone();
+            if RESERVED_NAMES.contains(&name.as_str()) {
+                return Err(CatalogError::Reserved(name));
+            }
+            if by_name.insert(name.clone(), Arc::new(workflow)).is_some() {
+                return Err(CatalogError::Duplicate(name));
+            }
+        }
+        let names: Vec<&str> = by_name.keys().map(String::as_str).collect();
+        let mut tools: Vec<Tool> = by_name.values().map(|workflow| tool(workflow)).collect();
+        tools.extend(handle::tools(&names));
+        let instructions = instructions(by_name.values());
+        Ok(Self { workflows: by_name, tools, instructions })
+    }
+
+    /// Every tool: the workflows by name, then the server's own.
+    pub(crate) fn tools(&self) -> &[Tool] {
+        &self.tools
+    }
+
+    /// What the server says of itself.
+    pub(crate) fn instructions(&self) -> &str {
+        &self.instructions
+    }
+}
+
+fn tool(workflow: &Exposed) -> Tool {
+    let mut annotations = ToolAnnotations::new().read_only(workflow.read_only);
+    annotations.title = workflow.title.clone();
+    let mut tool = Tool::new(
+        workflow.name.clone(),
+        workflow.description.clone(),
+        schema::object(&workflow.input_schema).unwrap_or_default(),
+    )
+    .with_annotations(annotations);
+    tool.title = workflow.title.clone();
+    tool.output_schema = workflow.output_schema.as_ref().and_then(schema::or_handle).map(Arc::new);
+    tool
+}
+
+fn instructions<'a>(workflows: impl Iterator<Item = &'a Arc<Exposed>>) -> String {
+    let list: Vec<String> = workflows
+        .map(|workflow| {
+            let first_line = workflow.description.lines().next().unwrap_or_default();
+            format!("`{}` ({first_line})", workflow.name)
+        })
+        .collect();
+    let offer = match list.is_empty() {
+        true => "No workflow is exposed yet.".to_owned(),
+        false => format!("The workflows here are: {}.", list.join(", ")),
+    };
+    format!(
+        "Each tool runs a workflow as a durable run. {offer} A call returns the workflow's output; one that takes long, or \
+         needs an answer that this client can't give, returns `{{ \"run\": {{ \"id\", \"status\", \"needs\" }} }}` instead: the run \
+         goes on by itself, so follow it with `run_status`, answer it with `run_answer`, end it with `run_cancel`, and do not \
+         call the workflow again for the same purpose. `run_start` starts one without waiting. To make a call safe to repeat, \
+         give it a key of your own in `_meta[\"antiphon/idempotency-key\"]`."
+    )
+}

@@ -1,0 +1,63 @@
+//! Bodies of requests: not too long, and what they tell of missing headers.
+
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use http::header::{CONNECTION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::BodyExt;
+use rmcp::model::ErrorCode;
+use serde_json::Value;
+
+use crate::MAX_MESSAGE_BYTES;
+use crate::lines::{refusal, too_long};
+
+/// A body that is too long is read so far, since many clients read no answer before they have sent everything.
+const MAX_READ_BYTES: usize = 64 * 1024 * 1024;
+
+const MCP_METHOD: &str = "mcp-method";
+const MCP_NAME: &str = "mcp-name";
+
+/// The request with its body read; else what to answer.
+pub(super) async fn read(request: Request, strict: bool) -> Result<Request, Response> {
+    let (mut parts, body) = request.into_parts();
+    let body = collect(body).await?;
+    if !strict && let Some(name) = missing_name(&parts.headers, &body) {
+        parts.headers.insert(MCP_NAME, name);
+    }
+    Ok(Request::from_parts(parts, Body::from(body)))
+}
+
+async fn collect(mut body: Body) -> Result<Bytes, Response> {
+    let mut kept = Vec::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|error| (StatusCode::BAD_REQUEST, format!("the body broke off: {error}")).into_response())?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        if length <= MAX_MESSAGE_BYTES {
+            kept.extend_from_slice(&data);
+        } else if length > MAX_READ_BYTES {
+            break;
+        } else {
+            kept = Vec::new();
+        }
+    }
+    if length > MAX_MESSAGE_BYTES {
+        let message = refusal(None, ErrorCode::INVALID_REQUEST, &too_long(length)).to_string();
+        let headers = [(CONTENT_TYPE, "application/json"), (CONNECTION, "close")];
+        return Err((StatusCode::PAYLOAD_TOO_LARGE, headers, message).into_response());
+    }
+    Ok(kept.into())
+}
+
+/// `Mcp-Name` of a `tasks/…` request that came without it.
+fn missing_name(headers: &HeaderMap, body: &[u8]) -> Option<HeaderValue> {
+    let method = headers.get(MCP_METHOD)?.to_str().ok()?;
+    if !method.starts_with("tasks/") || headers.contains_key(MCP_NAME) {
+        return None;
+    }
+    let body: Value = serde_json::from_slice(body).ok()?;
+    body.pointer("/params/taskId")?.as_str()?.parse().ok()
+}

@@ -1,0 +1,127 @@
+//! Serving HTTP: MCP's streamable HTTP at `/mcp`, both eras on one endpoint.
+
+mod body;
+mod sessions;
+mod token;
+
+use std::io;
+use std::sync::Arc;
+
+use antiphon_engine::Owner;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::serve::ListenerExt;
+use http::StatusCode;
+use http::header::WWW_AUTHENTICATE;
+use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
+use tokio::net::TcpListener;
+
+use crate::MAX_MESSAGE_BYTES;
+use crate::connection::{Connection, Door};
+use crate::server::Server;
+use sessions::Sessions;
+pub use token::Token;
+
+/// Where the endpoint is.
+const PATH: &str = "/mcp";
+
+/// Who may use the HTTP endpoint.
+#[derive(Clone, Debug)]
+pub struct HttpOptions {
+    /// Values of `Host` that are served, as `name` or `name:port`; others get 403. By default the loopback's names.
+    pub allowed_hosts: Vec<String>,
+    /// Values of `Origin` that are served, as `scheme://host:port` or `scheme://host:*`; other browsers' pages get 403. By
+    /// default the loopback's.
+    pub allowed_origins: Vec<String>,
+    /// Bearer tokens. Whoever uses one is the owner `token:NAME`. Without any, nobody is asked for one, and everybody is
+    /// `anonymous`: who knows a run's id has the run.
+    pub tokens: Vec<Token>,
+    /// Refuse `tasks/…` requests without the `Mcp-Name` header, as the extension demands. By default it is read from the body,
+    /// since common clients forget it.
+    pub strict: bool,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        let names = ["localhost", "127.0.0.1", "[::1]"];
+        Self {
+            allowed_hosts: vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()],
+            allowed_origins: names.iter().map(|name| format!("http://{name}:*")).collect(),
+            tokens: Vec::new(),
+            strict: false,
+        }
+    }
+}
+
+/// What each request passes before it reaches MCP.
+struct Gate {
+    tokens: Vec<Token>,
+    sessions: Sessions,
+    strict: bool,
+}
+
+impl Server {
+    /// Serves HTTP on this listener until [`Server::stop`].
+    ///
+    /// # Errors
+    /// The listener's.
+    pub async fn serve_http(&self, listener: TcpListener, options: HttpOptions) -> io::Result<()> {
+        // With Nagle's algorithm, an answer in two writes waits for the client's delayed acknowledgement: 40 ms each.
+        let listener = listener.tap_io(|stream| {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY");
+            }
+        });
+        let stopping = self.shared.stopping.clone();
+        axum::serve(listener, self.router(options)).with_graceful_shutdown(stopping.cancelled_owned()).await
+    }
+
+    fn router(&self, options: HttpOptions) -> Router {
+        let HttpOptions { allowed_hosts, allowed_origins, tokens, strict } = options;
+        let config = StreamableHttpServerConfig::default()
+            .with_json_response(true)
+            .with_allowed_hosts(allowed_hosts)
+            .with_allowed_origins(allowed_origins)
+            .enforce_origin_validation()
+            .with_max_request_body_bytes(MAX_MESSAGE_BYTES)
+            .with_cancellation_token(self.shared.stopping.child_token());
+        let sessions = Sessions::default();
+        let shared = self.shared.clone();
+        let mcp = StreamableHttpService::new(
+            move || Ok(Connection::new(shared.clone(), Door::Http)),
+            sessions.manager(),
+            config,
+        );
+        let gate = Arc::new(Gate { tokens, sessions, strict });
+        Router::new().route_service(PATH, mcp).layer(middleware::from_fn_with_state(gate, pass))
+    }
+}
+
+async fn pass(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
+    let owner = if gate.tokens.is_empty() {
+        Owner("anonymous".into())
+    } else {
+        match token::owner(&gate.tokens, request.headers()) {
+            Some(owner) => owner,
+            None => {
+                let challenge = [(WWW_AUTHENTICATE, "Bearer")];
+                return (StatusCode::UNAUTHORIZED, challenge, "this server wants `Authorization: Bearer TOKEN`")
+                    .into_response();
+            }
+        }
+    };
+    if !gate.sessions.admits(request.headers(), &owner) {
+        // As if there were no such session.
+        return (StatusCode::NOT_FOUND, "Not Found: Session not found").into_response();
+    }
+    request = match body::read(request, gate.strict).await {
+        Ok(request) => request,
+        Err(refusal) => return refusal,
+    };
+    request.extensions_mut().insert(owner.clone());
+    let response = next.run(request).await;
+    gate.sessions.remember(response.headers(), &owner).await;
+    response
+}

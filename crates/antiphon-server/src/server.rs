@@ -1,0 +1,101 @@
+//! The server: what its connections share, and how it is made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use antiphon_engine::{Engine, EngineError, Owner, Run, RunId, StartRun, Started};
+use rmcp::model::{JsonObject, RequestStateError};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::caller::Caller;
+use crate::catalog::{Catalog, Exposed};
+use crate::handle;
+use crate::seal::Seal;
+
+/// What a [`Server`] is told.
+#[derive(Clone)]
+pub struct ServerOptions {
+    /// `serverInfo.name`.
+    pub name: String,
+    /// `serverInfo.version`.
+    pub version: String,
+    /// Seals what callers carry for us. At least 32 random bytes, the same after a restart.
+    pub seal_key: Vec<u8>,
+    /// How long a call without a task waits for its run before it returns a handle. Below the minute after which clients give up.
+    pub inline_limit: Duration,
+}
+
+impl ServerOptions {
+    /// The usual ones, with this key.
+    pub fn new(seal_key: impl Into<Vec<u8>>) -> Self {
+        Self {
+            name: "antiphon".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            seal_key: seal_key.into(),
+            inline_limit: Duration::from_secs(45),
+        }
+    }
+}
+
+/// The MCP server that callers see. Cheap to clone; clones are the same server.
+#[derive(Clone)]
+pub struct Server {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What every connection has.
+pub(crate) struct Shared {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) catalog: Catalog,
+    pub(crate) seal: Seal,
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) inline_limit: Duration,
+    /// Connections that close because of this cancel nothing.
+    pub(crate) stopping: CancellationToken,
+}
+
+impl Server {
+    /// A server of these workflows, run by this engine.
+    ///
+    /// # Errors
+    /// The key is too short.
+    pub fn new(engine: Arc<dyn Engine>, catalog: Catalog, options: ServerOptions) -> Result<Self, RequestStateError> {
+        let ServerOptions { name, version, seal_key, inline_limit } = options;
+        let seal = Seal::new(&seal_key)?;
+        let stopping = CancellationToken::new();
+        Ok(Self { shared: Arc::new(Shared { engine, catalog, seal, name, version, inline_limit, stopping }) })
+    }
+
+    /// Closes every connection and takes no more. Runs are left as they are: pausing the engine is for its owner.
+    pub fn stop(&self) {
+        self.shared.stopping.cancel();
+    }
+}
+
+impl Shared {
+    /// Starts a run for this caller.
+    pub(crate) async fn start(
+        &self,
+        caller: &Caller,
+        workflow: &Exposed,
+        input: JsonObject,
+        idempotency_key: Option<String>,
+    ) -> Result<Started, EngineError> {
+        let request = StartRun {
+            owner: caller.owner.clone(),
+            plan: workflow.plan.clone(),
+            input: Value::Object(input),
+            ttl: workflow.task.ttl,
+            idempotency_key,
+        };
+        self.engine.start(request).await
+    }
+
+    /// The run of this id, if it is this owner's. Another's looks as if there were none.
+    pub(crate) async fn run_of(&self, owner: &Owner, id: &str) -> Result<Run, EngineError> {
+        let run = self.engine.view(&RunId(id.into())).await?;
+        if run.owner == *owner { Ok(run) } else { Err(handle::not_found(id)) }
+    }
+}

@@ -1,0 +1,75 @@
+//! Serving one connection that is a stream: stdio, the owner's socket, a pipe in the process.
+
+use std::sync::Arc;
+
+use antiphon_engine::Owner;
+use rmcp::service::{QuitReason, ServerInitializeError, serve_server_with_ct};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::connection::{Connection, Door};
+use crate::control::Control;
+use crate::lines::Lines;
+use crate::server::Server;
+
+/// Why a connection ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The peer did not begin as MCP does.
+    #[error("the peer did not begin as MCP does: {0}")]
+    Handshake(Box<ServerInitializeError>),
+    /// The connection's task died.
+    #[error("the connection's task died: {0}")]
+    Task(tokio::task::JoinError),
+}
+
+impl Server {
+    /// Serves this process's stdin and stdout, as owner `local`, until stdin ends or [`Server::stop`].
+    ///
+    /// # Errors
+    /// See [`ServeError`].
+    pub async fn serve_stdio(&self) -> Result<(), ServeError> {
+        let (stdin, stdout) = rmcp::transport::stdio_pipes();
+        self.serve_lines(stdin, stdout, Owner::local(), None).await
+    }
+
+    /// Serves one connection until the peer leaves or [`Server::stop`]: newline-delimited JSON-RPC, as on stdio. Everything on it
+    /// belongs to `owner`. With a `control`, it also takes `antiphon/…` requests.
+    ///
+    /// # Errors
+    /// See [`ServeError`]. A peer that leaves without a word is none.
+    pub async fn serve_stream<S>(
+        &self,
+        stream: S,
+        owner: Owner,
+        control: Option<Arc<dyn Control>>,
+    ) -> Result<(), ServeError>
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let (reader, writer) = tokio::io::split(stream);
+        self.serve_lines(reader, writer, owner, control).await
+    }
+
+    async fn serve_lines<R, W>(
+        &self,
+        reader: R,
+        writer: W,
+        owner: Owner,
+        control: Option<Arc<dyn Control>>,
+    ) -> Result<(), ServeError>
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let connection = Connection::new(self.shared.clone(), Door::Stream { owner, control });
+        let stopping = self.shared.stopping.child_token();
+        match serve_server_with_ct(connection, Lines::new(reader, writer), stopping).await {
+            Ok(service) => match service.waiting().await {
+                Ok(QuitReason::JoinError(error)) | Err(error) => Err(ServeError::Task(error)),
+                Ok(_) => Ok(()),
+            },
+            Err(ServerInitializeError::ConnectionClosed(_) | ServerInitializeError::Cancelled) => Ok(()),
+            Err(error) => Err(ServeError::Handshake(Box::new(error))),
+        }
+    }
+}
