@@ -1,0 +1,120 @@
+//! What is asked of a server, and what comes of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// One request, or one round of it.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// What is wanted.
+    pub what: What,
+    /// Added to the request's `_meta`.
+    pub meta: Map<String, Value>,
+    /// What the round before asked for.
+    pub input: Option<Input>,
+}
+
+/// What is wanted of a server.
+#[derive(Clone, Debug)]
+pub enum What {
+    /// `tools/call`.
+    Tool {
+        /// The tool's own name.
+        name: String,
+        /// Its arguments.
+        arguments: Map<String, Value>,
+    },
+    /// `resources/read`.
+    Resource {
+        /// The resource.
+        uri: String,
+    },
+}
+
+/// Answers to an [`Outcome::NeedsInput`].
+#[derive(Clone, Debug, Default)]
+pub struct Input {
+    /// Results by the server's own keys, such as an `ElicitResult`.
+    pub responses: BTreeMap<String, Value>,
+    /// Its state, as it came.
+    pub state: Option<String>,
+}
+
+/// How a request that did not fail ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// With a result: a `CallToolResult` (with `isError` or without) or a `ReadResourceResult`.
+    Done(Value),
+    /// It wants answers. Of a [`Call`]: make it again with [`Input`]; of a task: attach to it again with them.
+    NeedsInput {
+        /// `elicitation/create` requests (`method`, `params`) by the server's own keys. Empty: call again later.
+        requests: BTreeMap<String, Value>,
+        /// Of a [`Call`]: what to give back as [`Input::state`].
+        state: Option<String>,
+    },
+    /// It became a task.
+    Detached(TaskHandle),
+}
+
+/// Finds a server's task again, also after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskHandle {
+    /// The server's id of it.
+    pub task_id: String,
+    /// How often the server wants to be asked, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll_interval_ms: Option<u64>,
+}
+
+/// How far a call has got.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    /// So far.
+    pub progress: f64,
+    /// Of so much.
+    pub total: Option<f64>,
+    /// For people.
+    pub message: Option<String>,
+}
+
+/// What a call in flight can use.
+#[derive(Clone)]
+pub struct CallContext {
+    /// The run that it belongs to, for servers with a connection for each.
+    pub run: Option<Arc<str>>,
+    /// When it ends at the latest.
+    pub deadline: Option<Instant>,
+    /// Ends it. The server is told.
+    pub cancelled: CancellationToken,
+    /// Takes progress reports.
+    pub progress: Arc<dyn Fn(Progress) + Send + Sync>,
+    /// Puts a pushed question (`method`, `params`) to whoever answers, and yields an `ElicitResult`. The first argument
+    /// tells the questions of one call apart, and is the same when the call is repeated.
+    pub ask: Arc<dyn Fn(String, Value) -> BoxFuture<'static, Value> + Send + Sync>,
+}
+
+impl CallContext {
+    /// For requests of our own: nobody to report to, nobody to ask.
+    pub fn detached() -> Self {
+        Self {
+            run: None,
+            deadline: None,
+            cancelled: CancellationToken::new(),
+            progress: Arc::new(|_| {}),
+            ask: Arc::new(|_, _| Box::pin(async { serde_json::json!({ "action": "cancel" }) })),
+        }
+    }
+}
+
+impl fmt::Debug for CallContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallContext").field("run", &self.run).field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,216 @@
+//! A server, as its callers see it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rmcp::model::{
+    CallToolRequest, CallToolRequestParams, ClientRequest, ReadResourceRequest, ReadResourceRequestParams,
+};
+use serde_json::{Map, Value};
+
+use crate::call::{Call, CallContext, Outcome, TaskHandle, What};
+use crate::catalogue::Catalogue;
+use crate::config::{ServerConfig, Session};
+use crate::connection::{Connection, Era, EraMemory};
+use crate::error::{ClientError, ErrorKind};
+use crate::supervisor::{State, Supervisor};
+
+/// A server: its supervised connection, or one for each run.
+///
+/// Nothing is started before it is needed. Dropping it ends what it has started, [`Client::shutdown`] also waits for that.
+#[derive(Debug)]
+pub struct Client {
+    config: Arc<ServerConfig>,
+    memory: Arc<EraMemory>,
+    shared: Arc<Supervisor>,
+    of_runs: Mutex<HashMap<Arc<str>, Arc<Supervisor>>>,
+}
+
+impl Client {
+    /// Starts nothing yet.
+    pub fn new(config: ServerConfig) -> Self {
+        let config = Arc::new(config);
+        let memory = Arc::new(EraMemory::default());
+        let shared = Supervisor::new(Arc::clone(&config), Arc::clone(&memory));
+        Self { config, memory, shared, of_runs: Mutex::default() }
+    }
+
+    /// What it was made of.
+    pub fn config(&self) -> &ServerConfig {
+        &self.config
+    }
+
+    /// Where the server stands.
+    pub fn state(&self) -> State {
+        self.shared.state()
+    }
+
+    /// The server's tools, as `allow` leaves them.
+    ///
+    /// # Errors
+    /// When the server can't be reached, or does not answer sensibly.
+    pub async fn tools(&self, cx: &CallContext) -> Result<Arc<Catalogue>, ClientError> {
+        self.connection(cx).await?.tools(cx).await
+    }
+
+    /// Makes one call, or one round of it. The server is told when it is not wanted any more, also by dropping the future.
+    ///
+    /// # Errors
+    /// [`ClientError::in_doubt`] tells whether the server may have acted on it.
+    pub async fn call(&self, call: Call, cx: &CallContext) -> Result<Outcome, ClientError> {
+        let connection = self.connection(cx).await?;
+        let input = call.input.unwrap_or_default();
+        let responses = (!input.responses.is_empty()).then_some(input.responses);
+        let is_tool = matches!(call.what, What::Tool { .. });
+        let request = match call.what {
+            What::Tool { name, arguments } => {
+                let mut params = CallToolRequestParams::new(name).with_arguments(arguments);
+                params.input_responses = responses;
+                params.request_state = input.state;
+                ClientRequest::CallToolRequest(CallToolRequest::new(params))
+            }
+            What::Resource { uri } => {
+                let mut params = ReadResourceRequestParams::new(uri);
+                params.input_responses = responses;
+                params.request_state = input.state;
+                ClientRequest::ReadResourceRequest(ReadResourceRequest::new(params))
+            }
+        };
+        let result = connection.request(request, call.meta, cx).await?;
+        let outcome = connection.outcome(result, is_tool)?;
+        connection.served();
+        Ok(outcome)
+    }
+
+    /// Waits for a task of the server's, after handing it these answers (results such as an `ElicitResult`, by its keys).
+    ///
+    /// Yields [`Outcome::Done`], or [`Outcome::NeedsInput`] for questions that are not among those answered.
+    ///
+    /// # Errors
+    /// [`ClientError::in_doubt`] is set unless the server has said what became of the task. Losing the connection fails
+    /// nothing for a while: the task is asked for again.
+    pub async fn attach(
+        &self,
+        task: &TaskHandle,
+        answers: BTreeMap<String, Value>,
+        cx: &CallContext,
+    ) -> Result<Outcome, ClientError> {
+        crate::task::attach(self, task, answers, cx).await
+    }
+
+    /// The run needs its own connection, if it had one, no more.
+    pub async fn release(&self, run: &str) {
+        let supervisor = self.of_runs.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
+        if let Some(supervisor) = supervisor {
+            supervisor.stop().await;
+        }
+    }
+
+    /// Ends all connections and the processes behind them: input closed, then SIGTERM, then SIGKILL.
+    pub async fn shutdown(&self) {
+        let of_runs = std::mem::take(&mut *self.of_runs.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = of_runs.into_values().chain([Arc::clone(&self.shared)]);
+        futures::future::join_all(all.map(|supervisor| async move { supervisor.stop().await })).await;
+    }
+
+    /// The connection that serves this call, for as long as the call can wait for it.
+    pub(crate) async fn connection(&self, cx: &CallContext) -> Result<Arc<Connection>, ClientError> {
+        let error = |kind, message| Err(ClientError::new(&self.config.name, kind, message));
+        let late = async {
+            match cx.deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            connection = self.serving(cx.run.as_ref()) => connection,
+            () = cx.cancelled.cancelled() => error(ErrorKind::Cancelled, "was not connected when the call was cancelled"),
+            () = late => error(ErrorKind::Timeout, "was not connected before the call's deadline"),
+        }
+    }
+
+    async fn serving(&self, run: Option<&Arc<str>>) -> Result<Arc<Connection>, ClientError> {
+        let Some(run) = run else { return self.shared.connection().await };
+        let own = match self.config.session {
+            Some(session) => session == Session::PerRun,
+            None => {
+                self.config.elicitation.granted() && {
+                    if self.memory.get().is_none() {
+                        self.shared.connection().await?;
+                    }
+                    self.memory.get() == Some(Era::Legacy)
+                }
+            }
+        };
+        if !own {
+            return self.shared.connection().await;
+        }
+        let supervisor = Arc::clone(
+            self.of_runs
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .entry(Arc::clone(run))
+                .or_insert_with(|| Supervisor::new(Arc::clone(&self.config), Arc::clone(&self.memory))),
+        );
+        supervisor.connection().await
+    }
+}
+
+impl Connection {
+    /// Tells the three kinds of result apart.
+    pub(crate) fn outcome(&self, mut result: Value, is_tool: bool) -> Result<Outcome, ClientError> {
+        let unreadable = |what: &str| self.error(ErrorKind::InvalidOutput, what).in_doubt_if(true);
+        let Some(fields) = result.as_object_mut() else {
+            return Err(unreadable("gave a result that is not an object"));
+        };
+        match fields.get("resultType").and_then(Value::as_str).unwrap_or("complete") {
+            "complete" => {
+                let wanted: &[_] = if is_tool { &["content", "structuredContent", "isError"] } else { &["contents"] };
+                if !wanted.iter().any(|field| fields.contains_key(*field)) {
+                    return Err(unreadable(&format!("gave a result without `{}`", wanted[0])));
+                }
+                Ok(Outcome::Done(result))
+            }
+            "input_required" => {
+                let requests = self.questions(fields.remove("inputRequests"))?;
+                let state = match fields.remove("requestState") {
+                    None => None,
+                    Some(Value::String(state)) => Some(state),
+                    Some(_) => return Err(unreadable("asked for input with a `requestState` that is not a string")),
+                };
+                Ok(Outcome::NeedsInput { requests, state })
+            }
+            "task" => {
+                let Some(task_id) = fields.get("taskId").and_then(Value::as_str) else {
+                    return Err(unreadable("made a task without an id"));
+                };
+                let poll_interval_ms = fields.get("pollIntervalMs").and_then(Value::as_u64);
+                Ok(Outcome::Detached(TaskHandle { task_id: task_id.to_owned(), poll_interval_ms }))
+            }
+            other => Err(unreadable(&format!("gave a result of the unknown type `{other}`"))),
+        }
+    }
+
+    /// Checks what a server asks for against what it may ask for.
+    pub(crate) fn questions(&self, requests: Option<Value>) -> Result<BTreeMap<String, Value>, ClientError> {
+        let requests = match requests {
+            None | Some(Value::Null) => Map::new(),
+            Some(Value::Object(requests)) => requests,
+            Some(_) => {
+                return Err(self.error(ErrorKind::InvalidOutput, "asked for input in a way that can't be read"));
+            }
+        };
+        for request in requests.values() {
+            let method = request.get("method").and_then(Value::as_str).unwrap_or_default();
+            if method != "elicitation/create" {
+                let message = format!("asked for `{method}`, which it was not offered");
+                return Err(self.error(ErrorKind::Denied, &message));
+            }
+            if !self.config.elicitation.granted() {
+                let message = "asked a question without being granted `elicitation`";
+                return Err(self.error(ErrorKind::Denied, message));
+            }
+        }
+        Ok(requests.into_iter().collect())
+    }
+}

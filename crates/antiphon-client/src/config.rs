@@ -1,0 +1,236 @@
+//! What a server is, as the configuration says.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+/// One server.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// What people call it: a key of `[servers]`.
+    pub name: String,
+    /// How to reach it.
+    pub transport: Transport,
+    /// Globs (`*` and `?`) of the tools that may be called. Empty: all of them.
+    pub allow: Vec<String>,
+    /// How long a call may be silent. Progress starts the time anew.
+    pub timeout: Duration,
+    /// Whether runs share a connection; `None` leaves it to what the server can do (see [`Session`]).
+    pub session: Option<Session>,
+    /// Whether the server may put questions to people.
+    pub elicitation: Consent,
+    /// Bounds that no workflow file sets.
+    pub limits: Limits,
+}
+
+impl ServerConfig {
+    /// A server with every setting at its default.
+    pub fn new(name: impl Into<String>, transport: Transport) -> Self {
+        Self {
+            name: name.into(),
+            transport,
+            allow: Vec::new(),
+            timeout: Duration::from_secs(60),
+            session: None,
+            elicitation: Consent::Deny,
+            limits: Limits::default(),
+        }
+    }
+
+    /// Whether `allow` covers this tool.
+    pub fn allows(&self, tool: &str) -> bool {
+        self.allow.is_empty() || self.allow.iter().any(|glob| matches(glob, tool))
+    }
+
+    /// Whether both lead to the same server in the same way.
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.name == other.name
+            && self.transport.same_as(&other.transport)
+            && self.allow == other.allow
+            && self.timeout == other.timeout
+            && self.session == other.session
+            && self.elicitation == other.elicitation
+            && self.limits == other.limits
+    }
+
+    /// The text without the secrets that this server was given, should it repeat one of them.
+    pub(crate) fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        /// Shorter values are words rather than secrets, and hiding them would garble every message.
+        const SHORTEST: usize = 6;
+        let secrets = match &self.transport {
+            Transport::Stdio { env, .. } => env,
+            Transport::Http { headers, .. } => headers,
+        };
+        let mut text = Cow::Borrowed(text);
+        for (_, secret) in secrets {
+            // What follows the scheme of an `Authorization` header is the secret proper.
+            let secret = secret.expose_secret();
+            for part in [secret, secret.split_once(' ').map_or(secret, |(_, rest)| rest)] {
+                if part.len() >= SHORTEST && text.contains(part) {
+                    text = Cow::Owned(text.replace(part, "***"));
+                }
+            }
+        }
+        text
+    }
+}
+
+/// How a server is reached.
+#[derive(Clone, Debug)]
+pub enum Transport {
+    /// A child process that speaks over its standard input and output.
+    Stdio {
+        /// The program.
+        command: String,
+        /// Its arguments.
+        args: Vec<String>,
+        /// Variables added to the few that every child inherits.
+        env: Vec<(String, SecretString)>,
+        /// Its working directory; ours if `None`.
+        cwd: Option<PathBuf>,
+    },
+    /// A streamable HTTP endpoint.
+    Http {
+        /// The endpoint.
+        url: String,
+        /// Sent with every request.
+        headers: Vec<(String, SecretString)>,
+    },
+}
+
+impl Transport {
+    fn same_as(&self, other: &Self) -> bool {
+        fn same(a: &[(String, SecretString)], b: &[(String, SecretString)]) -> bool {
+            a.len() == b.len()
+                && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && a.1.expose_secret() == b.1.expose_secret())
+        }
+        match (self, other) {
+            (
+                Self::Stdio { command, args, env, cwd },
+                Self::Stdio { command: command_2, args: args_2, env: env_2, cwd: cwd_2 },
+            ) => command == command_2 && args == args_2 && cwd == cwd_2 && same(env, env_2),
+            (Self::Http { url, headers }, Self::Http { url: url_2, headers: headers_2 }) => {
+                url == url_2 && same(headers, headers_2)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Who shares a connection.
+///
+/// A server of the `initialize` era that may ask questions gets a connection for each run unless told otherwise: what it
+/// pushes over a shared pipe belongs to no call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// All runs.
+    Shared,
+    /// Each run has its own.
+    PerRun,
+}
+
+/// Whether a server is granted something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consent {
+    /// No.
+    #[default]
+    Deny,
+    /// After asking. A question names its server and can be declined, so for elicitation asking is the question itself.
+    Ask,
+    /// Yes.
+    Allow,
+}
+
+impl Consent {
+    /// Whether it can come to a yes.
+    pub fn granted(self) -> bool {
+        self != Self::Deny
+    }
+}
+
+/// Bounds of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// From the spawn or the first byte to the end of the handshake.
+    pub start: Duration,
+    /// The longest message, in bytes. Over HTTP, JSON bodies are bounded by 16 MiB in any case.
+    pub message: usize,
+    /// How long a server of unknown era may think about `server/discover` before it is taken for an old one.
+    pub probe: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { start: Duration::from_secs(60), message: 16 * 1024 * 1024, probe: Duration::from_secs(3) }
+    }
+}
+
+/// Whether `text` is what `glob` describes: `*` stands for any run of characters, `?` for any one.
+fn matches(glob: &str, text: &str) -> bool {
+    let (glob, text): (Vec<char>, Vec<char>) = (glob.chars().collect(), text.chars().collect());
+    let (mut g, mut t) = (0, 0);
+    // Where to go on when a match fails: after the last `*`, one character further.
+    let mut retry: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match glob.get(g) {
+            Some('*') => {
+                retry = Some((g + 1, t));
+                g += 1;
+            }
+            Some(c) if *c == '?' || *c == text[t] => {
+                g += 1;
+                t += 1;
+            }
+            _ => {
+                let Some((after_star, from)) = retry else { return false };
+                retry = Some((after_star, from + 1));
+                (g, t) = (after_star, from + 1);
+            }
+        }
+    }
+    glob[g..].iter().all(|c| *c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs() {
+        for (glob, text, yes) in [
+            ("search", "search", true),
+            ("search", "searches", false),
+            ("fetch_*", "fetch_page", true),
+            ("fetch_*", "fetch", false),
+            ("*", "", true),
+            ("*_file", "read_text_file", true),
+            ("a*b*c", "aXbYbZc", true),
+            ("a*b*c", "aXbYbZ", false),
+            ("re?d", "read", true),
+            ("re?d", "red", false),
+        ] {
+            assert_eq!(matches(glob, text), yes, "{glob} {text}");
+        }
+    }
+
+    #[test]
+    fn secrets_do_not_come_back() {
+        let mut config = ServerConfig::new(
+            "x",
+            Transport::Http {
+                url: "http://localhost".into(),
+                headers: vec![("authorization".into(), "Bearer s3cr3t-t0ken".into())],
+            },
+        );
+        assert_eq!(config.redact("bad token s3cr3t-t0ken!"), "bad token ***!");
+        config.transport = Transport::Stdio {
+            command: "x".into(),
+            args: Vec::new(),
+            env: vec![("KEY".into(), "abc".into()), ("TOKEN".into(), "hunter2-hunter2".into())],
+            cwd: None,
+        };
+        assert_eq!(config.redact("abc hunter2-hunter2"), "abc ***");
+    }
+}

@@ -1,0 +1,256 @@
+//! A server over streamable HTTP.
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::redirect;
+use rmcp::model::{ClientJsonRpcMessage, ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage};
+use rmcp::transport::streamable_http_client::{
+    SseError, StreamableHttpClient, StreamableHttpClientTransportConfig, StreamableHttpClientWorker,
+    StreamableHttpError, StreamableHttpPostResponse,
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::IgnoredAny;
+use sse_stream::Sse;
+
+use crate::config::ServerConfig;
+use crate::error::ErrorKind;
+use crate::wire::{Wire, number};
+
+/// Requests in flight on one connection. rmcp's own default, 16, would put wide fan-outs in a queue.
+const MAX_CONCURRENT_REQUESTS: usize = 256;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_REDIRECTS: usize = 3;
+
+/// What goes over the network, watched.
+#[derive(Clone)]
+pub(crate) struct WatchedHttp {
+    client: reqwest::Client,
+    wire: Arc<Wire>,
+}
+
+/// A transport to this endpoint; nothing is sent yet.
+///
+/// # Errors
+/// When the URL or a header can't be used, or the program has no TLS provider.
+pub(crate) fn transport(
+    config: &ServerConfig,
+    url: &str,
+    headers: &[(String, SecretString)],
+    wire: &Arc<Wire>,
+) -> Result<StreamableHttpClientWorker<WatchedHttp>, String> {
+    let parsed = reqwest::Url::parse(url).map_err(|error| format!("has the URL `{url}`, which is not one: {error}"))?;
+    if !matches!(parsed.scheme(), "http" | "https") {
+        return Err(format!("has the URL `{url}`; only http and https can be reached"));
+    }
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        return Err("can't be reached: this program has installed no TLS provider".into());
+    }
+    let client = reqwest::Client::builder()
+        .tcp_nodelay(true)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_max_idle_per_host(MAX_CONCURRENT_REQUESTS)
+        .redirect(redirect::Policy::custom(same_origin))
+        .build()
+        .map_err(|error| format!("can't be reached: {error}"))?;
+    let mut transport =
+        StreamableHttpClientTransportConfig::with_uri(url).max_concurrent_requests(MAX_CONCURRENT_REQUESTS);
+    transport.max_sse_event_size = config.limits.message;
+    for (name, value) in headers {
+        let parsed = HeaderName::try_from(name.as_str());
+        let value = HeaderValue::try_from(value.expose_secret());
+        let (Ok(header), Ok(mut value)) = (parsed, value) else {
+            return Err(format!("has the header `{name}`, whose name or value HTTP does not allow"));
+        };
+        value.set_sensitive(true);
+        transport.custom_headers.insert(header, value);
+    }
+    Ok(StreamableHttpClientWorker::new(WatchedHttp { client, wire: Arc::clone(wire) }, transport))
+}
+
+/// Follows redirects on the same host, such as from `/mcp` to `/mcp/`. Elsewhere our headers are nobody's business.
+fn same_origin(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    let stays = attempt.previous().last().is_some_and(|from| from.origin() == attempt.url().origin());
+    if stays && attempt.previous().len() <= MAX_REDIRECTS { attempt.follow() } else { attempt.stop() }
+}
+
+impl WatchedHttp {
+    /// Notes an event that can't be read as the answer to `id`, and makes it one that can.
+    fn watch(&self, id: i64, event: Result<Sse, SseError>) -> Result<Sse, SseError> {
+        match event {
+            Ok(mut event) => {
+                let message = matches!(event.event.as_deref(), None | Some("" | "message"));
+                let data = event.data.as_deref().unwrap_or_default();
+                if message
+                    && !data.trim().is_empty()
+                    && let Err(error) = serde_json::from_str::<IgnoredAny>(data)
+                {
+                    self.wire.unreadable(id, format!("answered with invalid JSON ({error})"));
+                    let error = ErrorData::new(ErrorCode::PARSE_ERROR, "unreadable", None);
+                    let error = ServerJsonRpcMessage::error(error, Some(RequestId::Number(id)));
+                    event.data = serde_json::to_string(&error).ok();
+                }
+                Ok(event)
+            }
+            Err(error) => {
+                // rmcp does not say which error it was, only that the stream has ended.
+                let text = error.to_string();
+                if text.contains("maximum size") {
+                    self.wire.unreadable(id, format!("answered with more than is allowed: {text}"));
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl StreamableHttpClient for WatchedHttp {
+    type Error = reqwest::Error;
+
+    async fn post_message(
+        &self,
+        uri: Arc<str>,
+        message: ClientJsonRpcMessage,
+        session_id: Option<Arc<str>>,
+        auth_header: Option<String>,
+        custom_headers: HashMap<HeaderName, HeaderValue>,
+    ) -> Result<StreamableHttpPostResponse, StreamableHttpError<Self::Error>> {
+        self.client.post_message(uri, message, session_id, auth_header, custom_headers).await
+    }
+
+    async fn post_message_with_max_sse_event_size(
+        &self,
+        uri: Arc<str>,
+        message: ClientJsonRpcMessage,
+        session_id: Option<Arc<str>>,
+        auth_header: Option<String>,
+        custom_headers: HashMap<HeaderName, HeaderValue>,
+        max_sse_event_size: usize,
+    ) -> Result<StreamableHttpPostResponse, StreamableHttpError<Self::Error>> {
+        let id = match &message {
+            ClientJsonRpcMessage::Request(request) => number(&request.id),
+            _ => None,
+        };
+        if let Some(id) = id {
+            self.wire.sending(id);
+        }
+        let response = self
+            .client
+            .post_message_with_max_sse_event_size(
+                uri,
+                message,
+                session_id,
+                auth_header,
+                custom_headers,
+                max_sse_event_size,
+            )
+            .await;
+        match (response, id) {
+            (Ok(StreamableHttpPostResponse::Sse(events, session)), Some(id)) => {
+                let this = self.clone();
+                let events = events.map(move |event| this.watch(id, event)).boxed();
+                Ok(StreamableHttpPostResponse::Sse(events, session))
+            }
+            (Err(error), Some(id)) => {
+                if never_sent(&error) {
+                    self.wire.forget(id);
+                }
+                Err(error)
+            }
+            (response, _) => response,
+        }
+    }
+
+    async fn delete_session(
+        &self,
+        uri: Arc<str>,
+        session_id: Arc<str>,
+        auth_header: Option<String>,
+        custom_headers: HashMap<HeaderName, HeaderValue>,
+    ) -> Result<(), StreamableHttpError<Self::Error>> {
+        self.client.delete_session(uri, session_id, auth_header, custom_headers).await
+    }
+
+    async fn get_stream(
+        &self,
+        uri: Arc<str>,
+        session_id: Option<Arc<str>>,
+        last_event_id: Option<String>,
+        auth_header: Option<String>,
+        custom_headers: HashMap<HeaderName, HeaderValue>,
+    ) -> Result<BoxStream<'static, Result<Sse, SseError>>, StreamableHttpError<Self::Error>> {
+        self.client.get_stream(uri, session_id, last_event_id, auth_header, custom_headers).await
+    }
+
+    async fn get_stream_with_max_sse_event_size(
+        &self,
+        uri: Arc<str>,
+        session_id: Option<Arc<str>>,
+        last_event_id: Option<String>,
+        auth_header: Option<String>,
+        custom_headers: HashMap<HeaderName, HeaderValue>,
+        max_sse_event_size: usize,
+    ) -> Result<BoxStream<'static, Result<Sse, SseError>>, StreamableHttpError<Self::Error>> {
+        self.client
+            .get_stream_with_max_sse_event_size(
+                uri,
+                session_id,
+                last_event_id,
+                auth_header,
+                custom_headers,
+                max_sse_event_size,
+            )
+            .await
+    }
+}
+
+/// Whether the request can't have reached the server.
+fn never_sent(error: &StreamableHttpError<reqwest::Error>) -> bool {
+    matches!(error, StreamableHttpError::Client(error) if error.is_connect() || error.is_builder())
+}
+
+/// What a failed POST means: its kind, whether the server may have acted on it, and a predicate of the server.
+pub(crate) fn explain(error: &StreamableHttpError<reqwest::Error>) -> (ErrorKind, bool, String) {
+    use StreamableHttpError as E;
+    match error {
+        E::Client(error) => {
+            let mut message = format!("can't be reached: {error}");
+            // reqwest keeps the reason ("connection refused") to the end of the chain.
+            let mut source = error.source();
+            while let Some(inner) = source {
+                if inner.source().is_none() {
+                    message = format!("{message}: {inner}");
+                }
+                source = inner.source();
+            }
+            (ErrorKind::Unavailable, !(error.is_connect() || error.is_builder()), message)
+        }
+        E::AuthRequired(_) => (ErrorKind::Denied, false, "wants authorization (HTTP 401): check its `headers`".into()),
+        E::InsufficientScope(_) => (ErrorKind::Denied, false, "refuses our credentials (HTTP 403)".into()),
+        E::HttpStatus(status) if status.status == 429 => {
+            (ErrorKind::Unavailable, false, "has had too many requests (HTTP 429)".into())
+        }
+        E::HttpStatus(status) => (ErrorKind::Unavailable, true, format!("answered with HTTP {}", status.status)),
+        E::UnexpectedServerResponse(text) if text.starts_with("HTTP 401") || text.starts_with("HTTP 403") => {
+            (ErrorKind::Denied, false, format!("refuses our credentials ({text}): check its `headers`"))
+        }
+        E::UnexpectedServerResponse(text) if text.starts_with("HTTP 4") || text.starts_with("HTTP 3") => {
+            (ErrorKind::Unavailable, false, format!("answered with {text}"))
+        }
+        E::UnexpectedServerResponse(text) => {
+            (ErrorKind::InvalidOutput, true, format!("gave an answer that can't be read: {text}"))
+        }
+        E::ResponseBodyTooLarge { .. } | E::UnexpectedContentType(_) | E::Deserialize(_) => {
+            (ErrorKind::InvalidOutput, true, format!("gave an answer that can't be read: {error}"))
+        }
+        E::SessionExpired | E::ReinitializationFailed(_) => {
+            (ErrorKind::Unavailable, false, format!("has ended our session: {error}"))
+        }
+        _ => (ErrorKind::Unavailable, true, format!("was lost: {error}")),
+    }
+}
