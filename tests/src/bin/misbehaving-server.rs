@@ -1,0 +1,115 @@
+//! An MCP server that does what no server should, one thing at a time. It writes its lines by hand: a library would not
+//! let it. Tools: `look` (read-only) and `act` (which says nothing about itself). It ends when its stdin does.
+
+use std::io::{self, BufRead, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use serde_json::{Value, json};
+
+const HUGE: usize = 50 << 20;
+
+#[derive(Parser)]
+struct Args {
+    mode: Mode,
+    /// For `slow-start`: how long the first answer takes.
+    #[arg(long, default_value_t = 2_000)]
+    delay_ms: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Mode {
+    /// Ends before it has said anything but a word on stderr.
+    ExitAtStart,
+    /// Never answers anything.
+    HangAtStart,
+    /// Thinks before its first answer, then behaves.
+    SlowStart,
+    /// Ends when a tool is called.
+    ExitOnCall,
+    /// Never answers calls.
+    HangOnCall,
+    /// Behaves, but prints other things on stdout too.
+    GarbageOnStdout,
+    /// Answers calls with half a line of JSON.
+    InvalidJsonResult,
+    /// Answers calls with JSON that is no tool result.
+    WrongShape,
+    /// Answers calls with 50 MB.
+    HugeResult,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if args.mode == Mode::ExitAtStart {
+        eprintln!("misbehaving-server: the config file is missing");
+        return ExitCode::from(3);
+    }
+    match serve(&args) {
+        Ok(code) => code,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn serve(args: &Args) -> io::Result<ExitCode> {
+    let mut out = io::stdout().lock();
+    let mut started = false;
+    for line in io::stdin().lock().lines() {
+        let Ok(request) = serde_json::from_str::<Value>(&line?) else { continue };
+        // Notifications want no answer.
+        let (Some(method), false) = (request["method"].as_str(), request["id"].is_null()) else { continue };
+        if args.mode == Mode::HangAtStart {
+            continue;
+        }
+        if args.mode == Mode::SlowStart && !std::mem::replace(&mut started, true) {
+            std::thread::sleep(Duration::from_millis(args.delay_ms));
+        }
+        if args.mode == Mode::GarbageOnStdout {
+            writeln!(out, "Listening for requests…\n{{\"level\":\"info\"}}\n\u{1b}[32m{method}\u{1b}[0m [1, 2")?;
+        }
+        let id = &request["id"];
+        match (method, args.mode) {
+            ("tools/call", Mode::ExitOnCall) => return Ok(ExitCode::from(4)),
+            ("tools/call", Mode::HangOnCall) => {}
+            ("tools/call", Mode::InvalidJsonResult) => {
+                writeln!(out, r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[{{"type":"te"#)?;
+            }
+            ("tools/call", Mode::WrongShape) => answer(&mut out, id, &json!([1, 2, 3]))?,
+            ("tools/call", Mode::HugeResult) => answer(&mut out, id, &text(&"x".repeat(HUGE)))?,
+            ("tools/call", _) => answer(&mut out, id, &text("done"))?,
+            ("tools/list", _) => answer(&mut out, id, &tools())?,
+            ("initialize", _) => answer(&mut out, id, &hello())?,
+            _ => {
+                let error = json!({ "code": -32601, "message": format!("no such method: {method}") });
+                writeln!(out, "{}", json!({ "jsonrpc": "2.0", "id": id, "error": error }))?;
+            }
+        }
+        out.flush()?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn answer(out: &mut impl Write, id: &Value, result: &Value) -> io::Result<()> {
+    writeln!(out, "{}", json!({ "jsonrpc": "2.0", "id": id, "result": result }))
+}
+
+/// It only speaks 2025-11-25.
+fn hello() -> Value {
+    json!({
+        "protocolVersion": "2025-11-25", "capabilities": { "tools": {} },
+        "serverInfo": { "name": "misbehaving-server", "version": "0" },
+    })
+}
+
+fn tools() -> Value {
+    let schema = json!({ "type": "object" });
+    json!({ "tools": [
+        { "name": "look", "description": "Looks", "inputSchema": schema, "annotations": { "readOnlyHint": true } },
+        { "name": "act", "description": "Acts", "inputSchema": schema },
+    ] })
+}
+
+fn text(text: &str) -> Value {
+    json!({ "content": [{ "type": "text", "text": text }] })
+}
