@@ -1,7 +1,7 @@
 //! How a request is put to a model.
 //!
-//! Small models choose better when labels come with their meanings and a few examples, and call for a shape that is spelled
-//! out; a grammar alone only guarantees the shape (measured: see `docs/models.md`).
+//! What helps small models to choose are the labels' meanings and a few examples; constraining the answer guarantees its
+//! shape, not its sense (figures in this crate's README).
 
 use crate::{Message, Role, SampleRequest, Shape};
 

@@ -1,13 +1,14 @@
 //! The way to the server: its own HTTP client, its own retries, nothing from the environment but proxies.
 
 use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use async_openai::Client;
 use async_openai::config::Config;
 use async_openai::error::OpenAIError;
 use async_openai::middleware::HttpRequestFactory;
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url, redirect};
 use secrecy::{ExposeSecret, SecretString};
@@ -27,6 +28,9 @@ const BACKOFF: Duration = Duration::from_millis(250);
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(20);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The longest answer that is read, in bytes: a token takes some two hundred of them on the way.
+const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// How much of an error's body is read, in bytes.
 const MAX_ERROR_BYTES: usize = 64 << 10;
@@ -119,22 +123,26 @@ async fn send(http: reqwest::Client, request: HttpRequestFactory) -> Result<Resp
     }
 }
 
-/// A server that ignores `stream` answers with one JSON document: make it the one event of a stream.
+/// The answer as a stream of events, bounded. A server that ignores `stream` answers with one JSON document: that becomes the
+/// one event.
 fn as_events(response: Response) -> Response {
-    let json = response
+    let whole = response
         .headers()
         .get(CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok())
         .is_some_and(|kind| kind.starts_with("application/json"));
-    if !json {
-        return response;
-    }
-    // Each line of an event's data has its own prefix; between JSON's tokens a line break means nothing.
-    let lines = response.bytes_stream().map(|bytes| {
-        bytes.map(|bytes| bytes.iter().map(|&byte| if byte == b'\n' || byte == b'\r' { b' ' } else { byte }).collect())
+    let mut left = MAX_BODY_BYTES;
+    let bytes = response.bytes_stream().map(move |bytes| {
+        let mut bytes = bytes.map_err(io::Error::other)?.to_vec();
+        left = left.checked_sub(bytes.len()).ok_or_else(|| io::Error::other("too many bytes"))?;
+        if whole {
+            // A line break would end the event's data; between JSON's tokens it means nothing.
+            bytes.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+        }
+        Ok::<_, io::Error>(bytes)
     });
-    let edge = |text: &'static str| futures::stream::iter([Ok::<Vec<u8>, reqwest::Error>(text.into())]);
-    let body = reqwest::Body::wrap_stream(edge("data: ").chain(lines).chain(edge("\n\n")));
+    let edge = |text: &'static str| stream::iter(whole.then(|| Ok(text.as_bytes().to_vec())));
+    let body = reqwest::Body::wrap_stream(edge("data: ").chain(bytes).chain(edge("\n\n")));
     http::Response::new(body).into()
 }
 
