@@ -1,0 +1,275 @@
+//! From a file to the kernel's workflow: names are looked up, edges become dependencies.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use antiphon_kernel as plan;
+use antiphon_kernel::{Callee, Dep, EffectClass, Source, Target, Verb};
+use serde_json::Value;
+
+use crate::code::{BAD_ARGUMENTS, LOCAL_MODEL, OPEN_TARGET};
+use crate::diagnostic::{Diagnostic, Place, suggest};
+use crate::graph::Level;
+use crate::parsed::{Action, Call, File, Step, Undo};
+use crate::resolve::{Unknown, World};
+use crate::routes::{Party, Route};
+
+/// A lowered file, and what it turns to.
+pub(crate) struct Lowered {
+    pub(crate) workflow: plan::Workflow,
+    pub(crate) uses: Uses,
+}
+
+/// Whom a file turns to, and what follows from that.
+pub(crate) struct Uses {
+    pub(crate) routes: BTreeSet<(Party, Route)>,
+    /// The workflows that it calls, and where.
+    pub(crate) workflows: BTreeMap<String, Place>,
+    /// It has an `elicit`, or a `sample` that may go to the caller.
+    pub(crate) asks: bool,
+    /// Each of its calls is declared `read_only`, or is of a workflow.
+    pub(crate) read_only: bool,
+}
+
+/// Lowers a file, and says which names mean nothing.
+pub(crate) fn lower(
+    file: &File,
+    world: &World<'_>,
+    deps: &BTreeMap<String, BTreeMap<String, Dep>>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Lowered {
+    let uses = Uses { routes: BTreeSet::new(), workflows: BTreeMap::new(), asks: false, read_only: true };
+    let mut lowering = Lowering { file, world, deps, uses, diagnostics };
+    let body = lowering.body(&Level::root(file), &mut Vec::new());
+    let workflow = plan::Workflow {
+        name: file.name.clone(),
+        input_schema: file.input_schema.clone(),
+        output_schema: file.output_schema.clone(),
+        body,
+    };
+    Lowered { workflow, uses: lowering.uses }
+}
+
+struct Lowering<'a> {
+    file: &'a File,
+    world: &'a World<'a>,
+    deps: &'a BTreeMap<String, BTreeMap<String, Dep>>,
+    uses: Uses,
+    diagnostics: &'a mut Vec<Diagnostic>,
+}
+
+/// The items of the `for_each` around, innermost last: the name, and the list if it is literal.
+type Items<'a> = Vec<(&'a str, Option<&'a Vec<Value>>)>;
+
+impl Lowering<'_> {
+    fn body<'l>(&mut self, level: &Level<'l>, items: &mut Items<'l>) -> plan::Graph {
+        let steps = level.body.steps.iter().filter_map(|step| self.step(step, level, items)).collect();
+        plan::Graph { steps, output: level.body.output.clone() }
+    }
+
+    fn step<'l>(&mut self, step: &'l Step, level: &Level<'l>, items: &mut Items<'l>) -> Option<plan::Step> {
+        let mark = items.len();
+        if let Some(each) = &step.for_each {
+            let list = match &each.items.source {
+                Source::Literal(Value::Array(list)) => Some(list),
+                _ => None,
+            };
+            items.push((&each.name, list));
+        }
+        let verb = self.verb(step, level, items);
+        let undo = step.undo.as_ref().map(|undo| self.undo(undo, level, items));
+        items.truncate(mark);
+        let undo = match undo {
+            Some(undo) => Some(Box::new(plan::Graph { steps: vec![undo?], output: None })),
+            None => None,
+        };
+        let path = format!("{}{}", level.prefix, step.id);
+        Some(plan::Step {
+            id: step.id.clone(),
+            verb: verb?,
+            deps: self.deps.get(&path).cloned().unwrap_or_default(),
+            when: step.when.as_ref().map(|when| when.expr.clone()),
+            for_each: step.for_each.clone(),
+            repeat: step.repeat.clone(),
+            retry: step.retry.clone(),
+            timeout_ms: step.timeout_ms,
+            expect: step.expect.clone(),
+            on_error: step.on_error.clone(),
+            undo,
+            effects: step.effects,
+            on_doubt: step.on_doubt,
+        })
+    }
+
+    fn verb<'l>(&mut self, step: &'l Step, level: &Level<'l>, items: &mut Items<'l>) -> Option<Verb> {
+        Some(match &step.action {
+            Action::Call(call) => self.call(call, step.effects, level, items)?,
+            Action::Sample { models, caller, request, max_tokens, .. } => {
+                let keys: Vec<_> = models.iter().map(|(name, place)| self.model(name, place)).collect();
+                self.uses.asks |= caller;
+                if *caller {
+                    self.uses.routes.insert((Party::Caller, Route::Sample));
+                }
+                let models = keys.into_iter().collect::<Option<_>>()?;
+                Verb::Sample { models, caller: *caller, request: request.clone(), max_tokens: *max_tokens }
+            }
+            Action::Elicit { message, form, by } => {
+                self.uses.asks = true;
+                Verb::Elicit { message: message.clone(), form: form.clone(), by: *by }
+            }
+            Action::Read { server: (name, place), uri } => {
+                let found = self.world.server(self.file, name);
+                let (server, _) = self.known(found, place)?;
+                self.uses.routes.insert((Party::Server(server.clone()), Route::Read));
+                Verb::Read { server, uri: uri.clone() }
+            }
+            Action::Set { value } => Verb::Set { value: value.clone() },
+            Action::Wait(wait) => Verb::Wait(wait.clone()),
+            Action::Do(body) => {
+                let prefix = format!("{}{}/", level.prefix, step.id);
+                let inner = Level { body, prefix: &prefix, around: Some((&step.id, level)) };
+                Verb::Do { body: self.inner(&inner, items) }
+            }
+        })
+    }
+
+    /// A block's body; its items are those around it.
+    fn inner(&mut self, level: &Level<'_>, items: &Items<'_>) -> plan::Graph {
+        self.body(level, &mut items.clone())
+    }
+
+    fn undo(&mut self, undo: &Undo, level: &Level<'_>, items: &Items<'_>) -> Option<plan::Step> {
+        let verb = self.call(&undo.call, undo.effects, level, items)?;
+        Some(plan::Step {
+            id: "undo".to_owned(),
+            verb,
+            deps: BTreeMap::new(),
+            when: None,
+            for_each: None,
+            repeat: None,
+            retry: undo.retry.clone(),
+            timeout_ms: undo.timeout_ms,
+            expect: None,
+            on_error: plan::OnError::Fail,
+            undo: None,
+            effects: undo.effects,
+            on_doubt: undo.on_doubt,
+        })
+    }
+
+    fn model(&mut self, name: &str, place: &Place) -> Option<String> {
+        let found = self.world.model(self.file, name);
+        let key = self.known(found, place)?;
+        if key == "local" && !self.world.configs.iter().any(|tables| tables.models.contains_key("local")) {
+            self.diagnostics.push(
+                Diagnostic::new(LOCAL_MODEL, place, "this version has no embedded model yet")
+                    .help("declare an endpoint by this name: `[models.local]` with `base_url` and `model`"),
+            );
+        }
+        self.uses.routes.insert((Party::Model(key.clone()), Route::Sample));
+        Some(key)
+    }
+
+    fn call(&mut self, call: &Call, effects: Option<EffectClass>, level: &Level<'_>, items: &Items<'_>) -> Option<Verb> {
+        let target = if call.target.contains("{{") {
+            let Some(targets) = closed_set(&call.target, level, items, &self.file.input_schema) else {
+                self.diagnostics.push(
+                    Diagnostic::new(OPEN_TARGET, &call.place, "nobody knows what this may call")
+                        .help("a call by template chooses from a closed set: the labels of a `choose`, an `enum`, or a literal `for_each` list"),
+                );
+                return None;
+            };
+            let among: Vec<_> = targets.into_iter().map(|target| Some((target.clone(), self.callee(&target, call, effects)?))).collect();
+            Target::OneOf { choice: call.target_expr.clone(), among: among.into_iter().collect::<Option<_>>()? }
+        } else {
+            Target::Fixed(self.callee(&call.target, call, effects)?)
+        };
+        Some(Verb::Call { target, with: call.with.clone() })
+    }
+
+    fn callee(&mut self, target: &str, call: &Call, effects: Option<EffectClass>) -> Option<Callee> {
+        let found = self.world.callee(self.file, target);
+        let callee = self.known(found, &call.place)?;
+        match &callee {
+            Callee::Tool { server, tool } => {
+                self.uses.read_only &= effects == Some(EffectClass::ReadOnly);
+                self.uses.routes.insert((Party::Server(server.clone()), Route::Tool(tool.clone())));
+            }
+            Callee::Workflow { name } => {
+                self.uses.workflows.entry(name.clone()).or_insert_with(|| call.place.clone());
+                self.uses.routes.insert((Party::Workflow(name.clone()), Route::Run));
+                self.check_arguments(name, call);
+            }
+        }
+        Some(callee)
+    }
+
+    /// Arguments of a workflow are known at load.
+    fn check_arguments(&mut self, name: &str, call: &Call) {
+        let Some(schema) = self.world.workflows.get(name).map(|file| &file.input_schema) else { return };
+        let Some(properties) = schema["properties"].as_object() else { return };
+        for (argument, place) in &call.arguments {
+            if schema["additionalProperties"] == Value::Bool(false) && !properties.contains_key(argument) {
+                let help = suggest(argument, properties.keys().map(String::as_str)).unwrap_or_else(|| "it has no inputs".to_owned());
+                let message = format!("the workflow `{name}` has no input `{argument}`");
+                self.diagnostics.push(Diagnostic::new(BAD_ARGUMENTS, place, message).help(help));
+            }
+        }
+        for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            if !call.arguments.iter().any(|(argument, _)| argument == required) {
+                let message = format!("the workflow `{name}` needs the input `{required}`");
+                self.diagnostics.push(Diagnostic::new(BAD_ARGUMENTS, &call.place, message).help(format!("add `with.{required} = …`")));
+            }
+        }
+    }
+
+    /// What was found, or else a word about why not.
+    fn known<T>(&mut self, found: Result<T, Unknown>, place: &Place) -> Option<T> {
+        match found {
+            Ok(found) => Some(found),
+            Err(unknown) => {
+                let diagnostic = unknown.map(|(code, message, help)| Diagnostic::new(code, place, message).help(help));
+                self.diagnostics.extend(diagnostic);
+                None
+            }
+        }
+    }
+}
+
+/// All that a template over one choice may yield; `None` if that is not known.
+fn closed_set(template: &str, level: &Level<'_>, items: &Items<'_>, input: &Value) -> Option<Vec<String>> {
+    let (before, rest) = template.split_once("{{")?;
+    let (path, after) = rest.split_once("}}")?;
+    if after.contains("{{") || after.contains("{%") || before.contains("{%") {
+        return None;
+    }
+    let keys: Vec<&str> = path.trim_matches(['-', '+']).trim().split('.').map(str::trim).collect();
+    let choices = match keys[..] {
+        ["steps", id, "output", ref rest @ ..] => of_step(level.find(id)?.0, rest)?,
+        ["input", ref rest @ ..] => of_schema(input, rest)?,
+        [name, ref rest @ ..] => {
+            let list = items.iter().rev().find(|(item, _)| *item == name)?.1?;
+            let at = |item: &Value| rest.iter().try_fold(item, |value, key| value.get(key))?.as_str().map(str::to_owned);
+            list.iter().map(at).collect::<Option<_>>()?
+        }
+        [] => return None,
+    };
+    // A template with nothing around its `{{ }}` is trimmed.
+    let (before, after) = if before.trim().is_empty() && after.trim().is_empty() { ("", "") } else { (before, after) };
+    Some(choices.into_iter().map(|choice| format!("{before}{choice}{after}")).collect())
+}
+
+fn of_step(step: &Step, path: &[&str]) -> Option<Vec<String>> {
+    if step.for_each.is_some() {
+        return None;
+    }
+    match &step.action {
+        Action::Sample { answer: Some(schema), .. } => of_schema(schema, path),
+        Action::Elicit { form: plan::Form::Fields(schema), .. } => of_schema(schema, path),
+        _ => None,
+    }
+}
+
+fn of_schema(schema: &Value, path: &[&str]) -> Option<Vec<String>> {
+    let at = path.iter().try_fold(schema, |schema, key| schema.get("properties")?.get(key))?;
+    at.get("enum")?.as_array()?.iter().map(|choice| choice.as_str().map(str::to_owned)).collect()
+}

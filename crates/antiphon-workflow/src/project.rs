@@ -1,0 +1,283 @@
+//! What loading yields: the workflows of a folder, and the servers, models and rules that they use.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use antiphon_kernel::Plan;
+use serde_json::Value;
+
+use crate::diagnostic::Diagnostic;
+use crate::graph::StepGraph;
+use crate::routes::RouteGraph;
+
+/// A file, as its reader found it.
+#[derive(Clone, Debug)]
+pub struct SourceFile {
+    /// Where it is: shown in diagnostics, and what `{ file = "…" }` is relative to.
+    pub path: String,
+    /// What it says.
+    pub text: String,
+}
+
+/// Reads a file that a workflow mentions (`prompt = { file = "…" }`, a schema); the path is already relative to the
+/// workflow file's own folder. The error is for people.
+pub type ReadFile<'a> = dyn Fn(&str) -> Result<String, String> + 'a;
+
+/// What to load.
+pub struct Sources<'a> {
+    /// The workflow files of one folder.
+    pub workflows: Vec<SourceFile>,
+    /// The `antiphon.toml`s that apply: the folder's own first, then upwards.
+    pub configs: Vec<SourceFile>,
+    /// Reads what the files mention.
+    pub read: &'a ReadFile<'a>,
+}
+
+/// What was loaded, and what is to be said about it.
+#[derive(Debug)]
+pub struct Checked {
+    /// All that has no error. A broken workflow is left out, and so are those that call it.
+    pub project: Project,
+    /// Errors, warnings and information, by file and place.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Checked {
+    /// Whether anything is an error.
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(Diagnostic::is_error)
+    }
+}
+
+/// A folder's workflows and what they use.
+#[derive(Debug, Default)]
+pub struct Project {
+    /// Workflows by name.
+    pub workflows: BTreeMap<String, Workflow>,
+    /// Servers by key: `NAME` for those of an `antiphon.toml`, `WORKFLOW/NAME` for a workflow's own. Plans use these keys.
+    pub servers: BTreeMap<String, ServerDef>,
+    /// Models by key, likewise.
+    pub models: BTreeMap<String, ModelDef>,
+    /// `[serve]`.
+    pub serve: ServeDef,
+    /// Who may call whom, and which model answers whose sampling.
+    pub routes: RouteGraph,
+}
+
+/// A workflow: checked, and ready to run.
+#[derive(Clone, Debug)]
+pub struct Workflow {
+    /// The tool's name.
+    pub name: String,
+    /// The file.
+    pub path: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// The plan that a run of it executes: itself and all that it calls.
+    pub plan: Arc<Plan>,
+    /// JSON Schema of the input: an object.
+    pub input_schema: Value,
+    /// JSON Schema of the output, if the file has one.
+    pub output_schema: Option<Value>,
+    /// How it is served as a task.
+    pub task: TaskPolicy,
+    /// Whether every call, also of the workflows that it calls, is declared `read_only`.
+    pub read_only: bool,
+    /// Keys of the servers that it may use, also through the workflows that it calls.
+    pub servers_used: BTreeSet<String>,
+    /// Keys of the models, likewise; `local` is the embedded one.
+    pub models_used: BTreeSet<String>,
+    /// Whether it may ask: an `elicit`, or a `sample` that goes to the caller.
+    pub asks: bool,
+    /// Its steps, for people.
+    pub graph: StepGraph,
+}
+
+/// `[task]`: when a run of the workflow becomes a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TaskPolicy {
+    /// When at all.
+    pub mode: TaskMode,
+    /// How long a caller waits for the result itself before it gets a handle.
+    pub inline_wait: Duration,
+    /// How long a finished run is kept, from its end.
+    pub ttl: Duration,
+}
+
+impl Default for TaskPolicy {
+    fn default() -> Self {
+        Self {
+            mode: TaskMode::Auto,
+            inline_wait: Duration::from_secs(2),
+            ttl: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
+/// `task.mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskMode {
+    /// When it takes longer than `inline_wait`, or needs input.
+    Auto,
+    /// At once.
+    Always,
+    /// Never: the result comes inline.
+    Never,
+}
+
+/// `[servers.NAME]`: an MCP server to connect to. Its texts may hold `${VAR}`; see [`crate::env`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerDef {
+    /// The file that defines it.
+    pub path: String,
+    /// How to reach it.
+    pub transport: Transport,
+    /// Patterns of the tools that may be called (`*` stands for anything); `None` means all.
+    pub allow: Option<Vec<String>>,
+    /// How long it may be silent during a call; progress resets it.
+    pub timeout: Duration,
+    /// Who shares a connection.
+    pub session: Session,
+    /// What it may ask of models; `None` means nothing.
+    pub sampling: Option<SamplingGrant>,
+    /// Whether it may ask people.
+    pub elicitation: Consent,
+}
+
+impl ServerDef {
+    /// Whether `allow` lets a tool be called.
+    pub fn allows(&self, tool: &str) -> bool {
+        self.allow.as_ref().is_none_or(|patterns| patterns.iter().any(|pattern| matches(pattern, tool)))
+    }
+}
+
+/// Whether a name fits a pattern, where `*` stands for anything.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((prefix, rest)) => name.strip_prefix(prefix).is_some_and(|name| {
+            (0..=name.len()).filter(|at| name.is_char_boundary(*at)).any(|at| matches(rest, &name[at..]))
+        }),
+    }
+}
+
+/// How a server is reached.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Transport {
+    /// A child process.
+    Stdio {
+        /// The program.
+        command: String,
+        /// Its arguments.
+        args: Vec<String>,
+        /// Variables that it gets.
+        env: BTreeMap<String, String>,
+        /// Where it runs; relative to the project's folder.
+        cwd: Option<String>,
+    },
+    /// A streamable HTTP endpoint.
+    Http {
+        /// Its address.
+        url: String,
+        /// Headers of every request.
+        headers: BTreeMap<String, String>,
+    },
+}
+
+/// `session` of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Session {
+    /// All runs share one connection.
+    Shared,
+    /// Each run has its own.
+    PerRun,
+}
+
+/// Whether a server may ask for something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consent {
+    /// Yes.
+    Allow,
+    /// After a person has agreed, once a run.
+    Ask,
+    /// No.
+    #[default]
+    Deny,
+}
+
+/// `sampling` of a server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SamplingGrant {
+    /// Whether it may.
+    pub consent: Consent,
+    /// Keys of the models that may answer, in order of preference.
+    pub models: Vec<String>,
+    /// The most tokens that it may use in one run.
+    pub tokens: Option<u64>,
+    /// The most requests that it may make in one run.
+    pub calls: Option<u64>,
+}
+
+/// `[models.NAME]`: an OpenAI-compatible endpoint. Its texts may hold `${VAR}`; see [`crate::env`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelDef {
+    /// The file that defines it.
+    pub path: String,
+    /// The address, up to and without `/chat/completions`.
+    pub base_url: String,
+    /// The model's name there.
+    pub model: String,
+    /// The key.
+    pub api_key: Option<String>,
+    /// Headers of every request.
+    pub headers: BTreeMap<String, String>,
+    /// The longest prompt and answer together, in tokens.
+    pub context: Option<u64>,
+    /// How expensive it is, 0..=1, for `modelPreferences`.
+    pub cost: Option<f64>,
+    /// How fast, 0..=1.
+    pub speed: Option<f64>,
+    /// How capable, 0..=1.
+    pub intelligence: Option<f64>,
+    /// What tokens cost, for `cost_usd` budgets.
+    pub price: Option<Price>,
+}
+
+/// `price` of a model, in US dollars per million tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Price {
+    /// Of prompts.
+    pub input: f64,
+    /// Of answers.
+    pub output: f64,
+}
+
+/// `[serve]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServeDef {
+    /// Patterns `SERVER.TOOL` of the tools to pass through.
+    pub expose: Vec<String>,
+    /// Whether their names begin with `SERVER__`.
+    pub prefix: bool,
+}
+
+impl Default for ServeDef {
+    fn default() -> Self {
+        Self { expose: Vec::new(), prefix: true }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn patterns() {
+        assert!(matches("fetch_*", "fetch_page"));
+        assert!(matches("*", ""));
+        assert!(matches("a*c*e", "abcde"));
+        assert!(!matches("a*c", "abcd"));
+        assert!(!matches("fetch", "fetch_page"));
+    }
+}

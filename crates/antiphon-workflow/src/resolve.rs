@@ -1,0 +1,120 @@
+//! What a name means: in the file itself, then in the `antiphon.toml`s, the nearest first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use antiphon_kernel::Callee;
+
+use crate::code::{BROKEN_CALLEE, Code, NOT_GRANTED, UNKNOWN_CALLEE, UNKNOWN_MODEL};
+use crate::diagnostic::suggest;
+use crate::parsed::{Defined, File, Tables};
+use crate::project::ServerDef;
+
+/// All that names may mean.
+pub(crate) struct World<'a> {
+    /// The `antiphon.toml`s, the nearest first.
+    pub(crate) configs: &'a [Tables],
+    /// The workflows of the folder, also broken ones.
+    pub(crate) workflows: BTreeMap<&'a str, &'a File>,
+}
+
+/// Why a name means nothing. `None` if that was said before.
+pub(crate) type Unknown = Option<(Code, String, String)>;
+
+impl<'a> World<'a> {
+    /// The file's own tables, then the configs': each with how its names are qualified.
+    fn scopes(&self, file: &'a File) -> impl Iterator<Item = (&'a Tables, String)> {
+        std::iter::once((&file.tables, format!("{}/", file.name))).chain(self.configs.iter().map(|tables| (tables, String::new())))
+    }
+
+    fn find<T>(
+        &self,
+        file: &'a File,
+        name: &str,
+        of: impl Fn(&'a Tables) -> &'a BTreeMap<String, Defined<T>>,
+    ) -> Option<(String, &'a Defined<T>)>
+    where
+        T: 'a,
+    {
+        self.scopes(file).find_map(|(tables, prefix)| Some((format!("{prefix}{name}"), of(tables).get(name)?)))
+    }
+
+    fn is_agent(&self, file: &'a File, name: &str) -> bool {
+        self.scopes(file).any(|(tables, _)| tables.agents.contains_key(name))
+    }
+
+    fn server_names(&self, file: &'a File) -> BTreeSet<&'a str> {
+        self.scopes(file).flat_map(|(tables, _)| tables.servers.keys().map(String::as_str)).collect()
+    }
+
+    /// A server's key.
+    pub(crate) fn server(&self, file: &'a File, name: &str) -> Result<(String, &'a ServerDef), Unknown> {
+        let Some((key, found)) = self.find(file, name, |tables| &tables.servers) else {
+            if self.is_agent(file, name) {
+                return Err(None);
+            }
+            let help = suggest(name, self.server_names(file)).unwrap_or_else(|| format!("define it: `[servers.{name}]`"));
+            return Err(Some((UNKNOWN_CALLEE, format!("there is no server `{name}`"), help)));
+        };
+        match &found.def {
+            Some(def) => Ok((key, def)),
+            None => Err(broken(name, &found.place)),
+        }
+    }
+
+    /// What a `call` calls.
+    pub(crate) fn callee(&self, file: &'a File, target: &str) -> Result<Callee, Unknown> {
+        let Some((name, tool)) = target.split_once('.') else { return self.workflow(file, target) };
+        if self.workflows.contains_key(name) && !self.server_names(file).contains(name) {
+            let help = format!("call it by its name alone: `call = \"{name}\"`");
+            return Err(Some((UNKNOWN_CALLEE, format!("`{name}` is a workflow, not a server"), help)));
+        }
+        let (key, def) = self.server(file, name)?;
+        if tool.is_empty() {
+            let help = format!("write `{name}.TOOL`; `antiphon tools` lists them");
+            return Err(Some((UNKNOWN_CALLEE, format!("`{target}` names no tool"), help)));
+        }
+        if !def.allows(tool) {
+            let allowed = def.allow.iter().flatten().map(String::as_str);
+            let help = suggest(tool, allowed).unwrap_or_else(|| format!("add it to `allow` of `[servers.{name}]`"));
+            return Err(Some((NOT_GRANTED, format!("`{name}` does not allow the tool `{tool}`"), help)));
+        }
+        Ok(Callee::Tool { server: key, tool: tool.to_owned() })
+    }
+
+    fn workflow(&self, file: &'a File, name: &str) -> Result<Callee, Unknown> {
+        if self.workflows.contains_key(name) {
+            return Ok(Callee::Workflow { name: name.to_owned() });
+        }
+        if self.is_agent(file, name) {
+            return Err(None);
+        }
+        let servers = self.server_names(file);
+        if servers.contains(name) {
+            let help = format!("name the tool: `{name}.TOOL`; `antiphon tools` lists them");
+            return Err(Some((UNKNOWN_CALLEE, format!("`{name}` is a server, and a call is of one of its tools"), help)));
+        }
+        let known = self.workflows.keys().copied().filter(|known| *known != file.name).chain(servers);
+        let help = suggest(name, known.collect::<Vec<_>>());
+        let help = help.unwrap_or_else(|| "a call is of `SERVER.TOOL`, or of a workflow in the same folder".to_owned());
+        Err(Some((UNKNOWN_CALLEE, format!("there is no workflow `{name}`"), help)))
+    }
+
+    /// A model's key; the embedded model is `local`, unless a model of that name is declared.
+    pub(crate) fn model(&self, file: &'a File, name: &str) -> Result<String, Unknown> {
+        match self.find(file, name, |tables| &tables.models) {
+            Some((key, found)) if found.def.is_some() => Ok(key),
+            Some((_, found)) => Err(broken(name, &found.place)),
+            None if name == "local" => Ok(name.to_owned()),
+            None => {
+                let mut known: BTreeSet<_> = self.scopes(file).flat_map(|(tables, _)| tables.models.keys()).map(String::as_str).collect();
+                known.extend(["local", "caller"]);
+                let help = suggest(name, known).unwrap_or_else(|| format!("define it: `[models.{name}]`"));
+                Err(Some((UNKNOWN_MODEL, format!("there is no model `{name}`"), help)))
+            }
+        }
+    }
+}
+
+fn broken(name: &str, place: &crate::diagnostic::Place) -> Unknown {
+    Some((BROKEN_CALLEE, format!("`{name}` is defined, but with an error"), format!("mend it first: {}", place.line())))
+}

@@ -1,0 +1,252 @@
+//! The tables that workflow files and `antiphon.toml` share: `[servers]`, `[models]`, `[limits]`, `[task]`; and `[serve]`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::code::{AGENTS, BAD_NAME, BAD_VALUE, BAD_VARIABLE, MISSING_KEY, OPEN_SECRET, WRONG_VERB};
+use crate::diagnostic::{Diagnostic, Place};
+use crate::env::{self, Piece};
+use crate::parsed::{Defined, LimitsPart, Tables, TaskPart};
+use crate::project::{Consent, ModelDef, Price, SamplingGrant, ServeDef, ServerDef, Session, TaskMode, Transport};
+use crate::read::{Item, Table};
+
+/// Models that are not declared.
+const MODEL_WORDS: &[&str] = &["caller", "auto"];
+
+/// Reads the tables that both kinds of file have.
+pub(crate) fn read(root: &Table<'_>) -> Tables {
+    Tables {
+        servers: named(root.take("servers"), server),
+        models: named(root.take("models"), model),
+        agents: agents(root),
+        limits: root.take("limits").and_then(|item| limits(&item)).unwrap_or_default(),
+        task: root.take("task").and_then(|item| task(&item)).unwrap_or_default(),
+    }
+}
+
+/// Whether a name can stand before the `.` of `SERVER.TOOL`, and be a tool's name.
+pub(crate) fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+}
+
+fn named<T>(item: Option<Item<'_>>, read: impl Fn(&Item<'_>, &Table<'_>) -> Option<T>) -> BTreeMap<String, Defined<T>> {
+    let table = item.as_ref().and_then(Item::table);
+    let mut all = BTreeMap::new();
+    for item in table.iter().flat_map(Table::items) {
+        if !is_name(item.key) || MODEL_WORDS.contains(&item.key) {
+            item.cx.report(
+                Diagnostic::new(BAD_NAME, &item.key_place(), format!("`{}` can't be a name", item.key))
+                    .help("names are made of letters, digits, `_` and `-`; `caller` and `auto` have a meaning already"),
+            );
+        }
+        let Some(table) = item.table() else { continue };
+        let def = read(&item, &table);
+        table.finish();
+        all.insert(item.key.to_owned(), Defined { place: item.key_place(), def });
+    }
+    all
+}
+
+fn agents(root: &Table<'_>) -> BTreeMap<String, Place> {
+    let table = root.take("agents").as_ref().and_then(Item::table);
+    let agents = table.iter().flat_map(Table::items).map(|item| (item.key.to_owned(), item.key_place()));
+    let agents: BTreeMap<_, _> = agents.collect();
+    for (name, place) in &agents {
+        let diagnostic = Diagnostic::new(AGENTS, place, format!("`{name}` is an agent, and agents are not supported yet"));
+        root.cx.report(diagnostic.help("use `sample` for one answer of a model, and `call` for a server that hosts the agent"));
+    }
+    agents
+}
+
+fn server(item: &Item<'_>, table: &Table<'_>) -> Option<ServerDef> {
+    let (command, url) = (table.take("command"), table.take("url"));
+    let (args, environment, cwd) = (table.take("args"), table.take("env"), table.take("cwd"));
+    let headers = table.take("headers");
+    let foreign = |items: [&Option<Item<'_>>; 3], why: &str| {
+        for item in items.into_iter().flatten() {
+            let message = format!("`{}` goes with {why}", item.key);
+            item.cx.report(Diagnostic::new(WRONG_VERB, &item.key_place(), message).help(format!("remove it, or give the server {why}")));
+        }
+    };
+    let transport = match (command, url) {
+        (Some(command), None) => {
+            foreign([&headers, &None, &None], "a `url`");
+            let args = match &args {
+                Some(args) => args.list("write `args = [\"-y\", \"some-server\"]`")?.iter().map(open).collect::<Option<_>>(),
+                None => Some(Vec::new()),
+            };
+            let env = secrets(environment.as_ref());
+            let cwd = cwd.as_ref().map(open);
+            Transport::Stdio { command: open(&command)?, args: args?, env: env?, cwd: cwd.map_or(Some(None), |cwd| cwd.map(Some))? }
+        }
+        (None, Some(url)) => {
+            foreign([&args, &environment, &cwd], "a `command`");
+            Transport::Http { url: open(&url)?, headers: secrets(headers.as_ref())? }
+        }
+        (None, None) => {
+            let message = format!("the server `{}` has neither a `command` nor a `url`", item.key);
+            item.cx.report(Diagnostic::new(MISSING_KEY, &item.key_place(), message).help("add `command = \"npx\"` and `args`, or `url = \"https://…/mcp\"`"));
+            return None;
+        }
+        (Some(_), Some(url)) => {
+            let message = "a server has either a `command` or a `url`";
+            item.cx.report(Diagnostic::new(WRONG_VERB, &url.key_place(), message).help("remove one of the two"));
+            return None;
+        }
+    };
+    let allow = table.take("allow").and_then(|item| item.strings("write `allow = [\"search\", \"fetch_*\"]`"));
+    let timeout = table.take("timeout").and_then(|item| item.duration()).unwrap_or(60_000);
+    let sampling = table.take("sampling").and_then(|item| sampling(&item));
+    let elicitation = table.take("elicitation").and_then(|item| {
+        let table = item.table()?;
+        let consent = table.require("consent").and_then(|item| consent(&item));
+        table.finish();
+        consent
+    });
+    let session = table.take("session");
+    let session = session.and_then(|item| item.word(&[("shared", Session::Shared), ("per_run", Session::PerRun)]));
+    Some(ServerDef {
+        path: item.cx.text.path.clone(),
+        transport,
+        allow: allow.map(|patterns| patterns.into_iter().map(|(pattern, _)| pattern.to_owned()).collect()),
+        timeout: Duration::from_millis(timeout),
+        session: session.unwrap_or(Session::Shared),
+        sampling,
+        elicitation: elicitation.unwrap_or_default(),
+    })
+}
+
+fn consent(item: &Item<'_>) -> Option<Consent> {
+    item.word(&[("allow", Consent::Allow), ("ask", Consent::Ask), ("deny", Consent::Deny)])
+}
+
+fn sampling(item: &Item<'_>) -> Option<SamplingGrant> {
+    let table = item.table()?;
+    let consent = table.require("consent").and_then(|item| consent(&item));
+    let models = table.take("models").and_then(|item| item.strings("write `models = [\"local\"]`")).unwrap_or_default();
+    let limits = table.take("limits").and_then(|item| item.table());
+    let limit = |key| limits.as_ref().and_then(|limits| limits.take(key)).and_then(|item| item.integer(1..=u64::MAX));
+    let (tokens, calls) = (limit("tokens"), limit("calls"));
+    limits.into_iter().for_each(Table::finish);
+    table.finish();
+    Some(SamplingGrant { consent: consent?, models: models.into_iter().map(|(name, _)| name.to_owned()).collect(), tokens, calls })
+}
+
+fn model(item: &Item<'_>, table: &Table<'_>) -> Option<ModelDef> {
+    let base_url = table.require("base_url").and_then(|item| open(&item));
+    let model = table.require("model").and_then(|item| open(&item));
+    let api_key = table.take("api_key").and_then(|item| secret(&item));
+    let headers = secrets(table.take("headers").as_ref());
+    let score = |key| table.take(key).and_then(|item| item.number(0.0..=1.0));
+    let (cost, speed, intelligence) = (score("cost"), score("speed"), score("intelligence"));
+    let context = table.take("context").and_then(|item| item.integer(1..=u64::MAX));
+    let price = table.take("price").and_then(|item| {
+        let table = item.table()?;
+        let price = |key| table.require(key).and_then(|item| item.number(0.0..=f64::MAX));
+        let (input, output) = (price("input"), price("output"));
+        table.finish();
+        Some(Price { input: input?, output: output? })
+    });
+    Some(ModelDef {
+        path: item.cx.text.path.clone(),
+        base_url: base_url?,
+        model: model?,
+        api_key,
+        headers: headers?,
+        context,
+        cost,
+        speed,
+        intelligence,
+        price,
+    })
+}
+
+fn limits(item: &Item<'_>) -> Option<LimitsPart> {
+    let table = item.table()?;
+    let count = |key, most| table.take(key).and_then(|item| item.integer(1..=most));
+    let limits = LimitsPart {
+        tokens: count("tokens", u64::MAX),
+        cost_usd: table.take("cost_usd").and_then(|item| item.number(0.0..=f64::MAX)),
+        calls: count("calls", u64::MAX),
+        depth: count("depth", 64),
+        duration_ms: table.take("duration").and_then(|item| item.duration()),
+    };
+    table.finish();
+    Some(limits)
+}
+
+fn task(item: &Item<'_>) -> Option<TaskPart> {
+    let table = item.table()?;
+    let mode = table.take("mode");
+    let task = TaskPart {
+        mode: mode
+            .and_then(|item| item.word(&[("auto", TaskMode::Auto), ("always", TaskMode::Always), ("never", TaskMode::Never)])),
+        inline_wait_ms: table.take("inline_wait").and_then(|item| item.duration()),
+        ttl_ms: table.take("ttl").and_then(|item| item.duration()),
+    };
+    table.finish();
+    Some(task)
+}
+
+/// `[serve]`, of an `antiphon.toml`.
+pub(crate) fn serve(item: &Item<'_>) -> Option<ServeDef> {
+    let table = item.table()?;
+    let expose = table.take("expose").and_then(|item| item.strings("write `expose = [\"files.*\"]`")).unwrap_or_default();
+    for (pattern, place) in &expose {
+        if !pattern.contains('.') {
+            item.cx.report(Diagnostic::new(BAD_VALUE, place, format!("`{pattern}` names no tool")).help("write `SERVER.TOOL`; `*` stands for anything"));
+        }
+    }
+    let prefix = table.take("prefix").and_then(|item| item.boolean()).unwrap_or(true);
+    table.finish();
+    Some(ServeDef { expose: expose.into_iter().map(|(pattern, _)| pattern.to_owned()).collect(), prefix })
+}
+
+/// A text with variables that others may see: a command line, an address.
+fn open(item: &Item<'_>) -> Option<String> {
+    let text = item.string()?;
+    for piece in pieces(item, text)? {
+        if let Piece::Variable { name, default: None } = piece
+            && sounds_secret(name)
+        {
+            let message = format!("`{name}` sounds like a secret, and a `{}` is seen by others", item.key);
+            item.refuse(OPEN_SECRET, message, "give it in `env` or `headers`: what stands there is kept out of logs and errors");
+        }
+    }
+    Some(text.to_owned())
+}
+
+/// A table of texts that may be secrets.
+fn secrets(item: Option<&Item<'_>>) -> Option<BTreeMap<String, String>> {
+    let Some(item) = item else { return Some(BTreeMap::new()) };
+    let table = item.table()?;
+    table.items().map(|item| Some((item.key.to_owned(), secret(&item)?))).collect()
+}
+
+/// A text that may be a secret: one that is called so is not written out in the file.
+fn secret(item: &Item<'_>) -> Option<String> {
+    let text = item.string()?;
+    let written_out = pieces(item, text)?.iter().all(|piece| matches!(piece, Piece::Text(_)));
+    if written_out && !text.is_empty() && sounds_secret(item.key) {
+        let variable = item.key.to_ascii_uppercase().replace('-', "_");
+        item.refuse(OPEN_SECRET, format!("`{}` is written out in the file", item.key), format!("take it from the environment: `\"${{{variable}}}\"`"));
+    }
+    Some(text.to_owned())
+}
+
+fn pieces<'t>(item: &Item<'t>, text: &'t str) -> Option<Vec<Piece<'t>>> {
+    env::pieces(text)
+        .map_err(|malformed| {
+            let at = &text[malformed.at..];
+            let message = format!("this `${{…}}` can't be read: {}: `{at}`", malformed.why);
+            item.refuse(BAD_VARIABLE, message, "write `${NAME}` or `${NAME:-default}`; `$${` stands for `${` itself");
+        })
+        .ok()
+}
+
+/// Whether a name is one that secrets have.
+fn sounds_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase().replace('-', "_");
+    name == "AUTHORIZATION"
+        || ["TOKEN", "SECRET", "PASSWORD", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY"].iter().any(|word| name.ends_with(word))
+}
