@@ -53,6 +53,16 @@ impl Client {
         self.connection(cx).await?.tools(cx).await
     }
 
+    /// The same, asked for anew.
+    ///
+    /// # Errors
+    /// See [`Client::tools`].
+    pub async fn fresh_tools(&self, cx: &CallContext) -> Result<Arc<Catalogue>, ClientError> {
+        let connection = self.connection(cx).await?;
+        connection.calls.tools_changed();
+        connection.tools(cx).await
+    }
+
     /// Makes one call, or one round of it. The server is told when it is not wanted any more, also by dropping the future.
     ///
     /// # Errors
