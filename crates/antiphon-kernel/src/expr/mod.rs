@@ -1,29 +1,37 @@
-//! Expressions and templates: MiniJinja with the holes closed. Pure.
+//! Expressions and templates: the language of MiniJinja, with its holes closed. Pure.
+//!
+//! MiniJinja parses, and gives its filters, tests and operators; the tree is walked here, by [`analyze`] before a run and by
+//! [`run`] in it. Walking it ourselves is what makes the rules simple: something missing is not a value but a stop
+//! (`Stop::Nothing`) on its way up, and a guard (`or`, `default`, `is defined`) is what catches it, however deep
+//! below the guard it began. So nothing undefined ever reaches a filter or a result, the reason why something is missing
+//! (a step that did not succeed) travels with it, JSON stays borrowed until something computes with it, and every
+//! message can name the expression.
+//!
+//! Patching MiniJinja's own machine instead was tried on paper: its undefined values know no reason, ordering can't be
+//! replaced without rewriting the source, and scopes would have to be converted value by value.
 
 mod analyze;
+mod eval;
 mod functions;
+mod job;
+mod render;
+mod schema;
+mod scope;
 mod syntax;
+mod time;
+mod value;
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
 pub use self::analyze::{Analysis, Mode, Reference, Root, analyze};
+pub use self::job::{blobs, run};
+pub use self::schema::{validate, with_defaults};
 pub use self::syntax::{Kind, SyntaxError};
-use crate::{Evaluated, Job, Scope};
 
 /// Where blobs come from: the driver fetches all that [`blobs`] names first.
 pub trait Values {
     /// The value with this hash.
     fn get(&self, sha256: &str) -> Option<Arc<Value>>;
-}
-
-/// Evaluates a job. Results are inline: the driver may move large ones out of line before it records them.
-pub fn run(_job: &Job, _scope: &Scope, _values: &dyn Values) -> Evaluated {
-    unimplemented!()
-}
-
-/// The hashes of all blobs that the job and its scope mention.
-pub fn blobs(_job: &Job, _scope: &Scope) -> Vec<Arc<str>> {
-    unimplemented!()
 }
