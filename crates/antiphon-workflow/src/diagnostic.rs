@@ -183,9 +183,11 @@ impl miette::Diagnostic for Diagnostic {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        Some(Box::new(self.labels.iter().map(|(span, label)| {
-            LabeledSpan::new((!label.is_empty()).then(|| label.clone()), span.start, span.len())
-        })))
+        Some(Box::new(
+            self.labels.iter().map(|(span, label)| {
+                LabeledSpan::new((!label.is_empty()).then(|| label.clone()), span.start, span.len())
+            }),
+        ))
     }
 }
 

@@ -42,16 +42,7 @@ pub(crate) fn workflow(cx: &Context<'_>) -> File {
     }
     let body = step::body(cx, steps.as_ref(), output.as_ref(), &names);
     root.finish();
-    File {
-        text: cx.text.clone(),
-        name,
-        name_place,
-        description,
-        input_schema,
-        output_schema,
-        body,
-        tables,
-    }
+    File { text: cx.text.clone(), name, name_place, description, input_schema, output_schema, body, tables }
 }
 
 /// Reads an `antiphon.toml`.

@@ -121,8 +121,13 @@ impl<'a> Builder<'a> {
         for step in &level.body.steps {
             let path = format!("{}{}", level.prefix, step.id);
             if let Some((first, _)) = level.around.and_then(|(_, around)| around.find(&step.id)) {
-                let diagnostic = Diagnostic::new(SHADOWED, &step.place, format!("there is a step `{}` around this one", step.id));
-                self.diagnostics.push(diagnostic.also(&first.place, "this one").help("inner steps see the outer ones, so the ids must differ"));
+                let diagnostic =
+                    Diagnostic::new(SHADOWED, &step.place, format!("there is a step `{}` around this one", step.id));
+                self.diagnostics.push(
+                    diagnostic
+                        .also(&first.place, "this one")
+                        .help("inner steps see the outer ones, so the ids must differ"),
+                );
             }
             let mut deps = BTreeMap::new();
             for (id, place) in &step.needs {
@@ -159,7 +164,15 @@ impl<'a> Builder<'a> {
         outer
     }
 
-    fn depend(&mut self, level: &Level<'_>, path: &str, id: &str, kind: EdgeKind, place: &Place, deps: &mut BTreeMap<String, Dep>) {
+    fn depend(
+        &mut self,
+        level: &Level<'_>,
+        path: &str,
+        id: &str,
+        kind: EdgeKind,
+        place: &Place,
+        deps: &mut BTreeMap<String, Dep>,
+    ) {
         let dep = deps.entry(id.to_owned()).or_default();
         dep.uses |= kind == EdgeKind::Uses;
         dep.asks |= kind == EdgeKind::Asks;
@@ -176,21 +189,28 @@ impl<'a> Builder<'a> {
     /// The step that is meant, if it can be mentioned from here; else says why not.
     fn resolve<'l>(&mut self, level: &Level<'l>, own: Option<&str>, id: &str, place: &Place) -> Option<&'l Step> {
         if own == Some(id) {
-            let help = "`output` is its own result in `until`, `expect` and `undo`; `previous` is that of the round before";
+            let help =
+                "`output` is its own result in `until`, `expect` and `undo`; `previous` is that of the round before";
             self.diagnostics.push(Diagnostic::new(CYCLE, place, format!("`{id}` waits for itself")).help(help));
             return None;
         }
         if level.is_inside(id) {
             let help = "a block ends after its steps: mention the steps beside this one, or `previous`";
-            self.diagnostics.push(Diagnostic::new(CYCLE, place, format!("this step is part of `{id}`, and can't wait for it")).help(help));
+            self.diagnostics.push(
+                Diagnostic::new(CYCLE, place, format!("this step is part of `{id}`, and can't wait for it")).help(help),
+            );
             return None;
         }
         if let Some((step, _)) = level.find(id) {
             return Some(step);
         }
         self.diagnostics.push(match block_of(&self.file.body, id) {
-            Some(block) => Diagnostic::new(NOT_VISIBLE, place, format!("`{id}` is a step of the block `{block}`, and can't be seen from here"))
-                .help(format!("use what the block yields: `steps.{block}.output.{id}`")),
+            Some(block) => Diagnostic::new(
+                NOT_VISIBLE,
+                place,
+                format!("`{id}` is a step of the block `{block}`, and can't be seen from here"),
+            )
+            .help(format!("use what the block yields: `steps.{block}.output.{id}`")),
             None => Diagnostic::new(UNKNOWN_STEP, place, format!("there is no step `{id}`"))
                 .help(suggest(id, level.ids()).unwrap_or_default()),
         });
@@ -203,9 +223,15 @@ impl<'a> Builder<'a> {
         let each = step.for_each.is_some();
         let content = matches!(step.action, Action::Call(_) | Action::Sample { .. } | Action::Read { .. });
         let missing = match field.as_str() {
-            "text" | "blocks" if each => Some("a step with `for_each` has the list of its outputs, `.output`, and `.errors`"),
-            "text" | "blocks" if !content => Some("only a `call`, a `sample` and a `read` have content; its value is `.output`"),
-            "model" | "usage" if each || !matches!(step.action, Action::Sample { .. }) => Some("only a `sample` has it, and not under `for_each`"),
+            "text" | "blocks" if each => {
+                Some("a step with `for_each` has the list of its outputs, `.output`, and `.errors`")
+            }
+            "text" | "blocks" if !content => {
+                Some("only a `call`, a `sample` and a `read` have content; its value is `.output`")
+            }
+            "model" | "usage" if each || !matches!(step.action, Action::Sample { .. }) => {
+                Some("only a `sample` has it, and not under `for_each`")
+            }
             "action" if !matches!(step.action, Action::Elicit { .. }) => Some("only an `elicit` has it"),
             "errors" if !each => Some("only a step with `for_each` has it; how a step went wrong is `.error`"),
             _ => None,
@@ -241,20 +267,27 @@ impl<'a> Builder<'a> {
         // A block waits because of a step inside it.
         let edge = |at: usize| {
             let (from, to) = (path(at), path(at + 1));
-            let inside = |path: &str| path.strip_prefix(&from).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-            self.places.iter().find(|((waiting, other), _)| *other == to && inside(waiting)).map(|(_, place)| place.clone())
+            let inside =
+                |path: &str| path.strip_prefix(&from).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            self.places
+                .iter()
+                .find(|((waiting, other), _)| *other == to && inside(waiting))
+                .map(|(_, place)| place.clone())
         };
         let Some(step) = level.body.steps.iter().find(|step| step.id == ids[0]) else { return };
         let round = ids.iter().chain(ids.first()).map(|id| format!("`{id}`")).collect::<Vec<_>>().join(" → ");
         let first = edge(0).unwrap_or_else(|| step.place.clone());
         let label = |at: usize| format!("`{}` waits for `{}`", ids[at], ids[(at + 1) % ids.len()]);
-        let mut diagnostic = Diagnostic::new(CYCLE, &first, format!("these steps wait for each other: {round}")).label(label(0));
+        let mut diagnostic =
+            Diagnostic::new(CYCLE, &first, format!("these steps wait for each other: {round}")).label(label(0));
         for at in 1..ids.len() {
             if let Some(place) = edge(at) {
                 diagnostic = diagnostic.also(&place, label(at));
             }
         }
-        self.diagnostics.push(diagnostic.help("one of them must do without the other; to go round, put them in a block with `repeat`, and use `previous`"));
+        self.diagnostics.push(diagnostic.help(
+            "one of them must do without the other; to go round, put them in a block with `repeat`, and use `previous`",
+        ));
     }
 }
 
@@ -275,7 +308,9 @@ fn shortest_cycle(graph: &DiGraph<usize, ()>, component: &[NodeIndex]) -> Vec<No
         for next in graph.neighbors(node) {
             if next == start {
                 let mut cycle = vec![node];
-                while let Some(before) = cycle.last().and_then(|last| came_from.get(last)).filter(|before| !cycle.contains(before)) {
+                while let Some(before) =
+                    cycle.last().and_then(|last| came_from.get(last)).filter(|before| !cycle.contains(before))
+                {
                     cycle.push(*before);
                 }
                 cycle.reverse();

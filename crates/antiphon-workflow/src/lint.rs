@@ -71,7 +71,8 @@ impl Linter<'_> {
         if let Fate::Never(why) = &fate {
             let message = format!("`{}` never runs: {why}", step.id);
             let place = step.when.as_ref().map_or(&step.place, |when| &when.place);
-            self.diagnostics.push(Diagnostic::new(NEVER_RUNS, place, message).help("remove the step, or mend its `when`"));
+            self.diagnostics
+                .push(Diagnostic::new(NEVER_RUNS, place, message).help("remove the step, or mend its `when`"));
         } else {
             let used: Vec<String> = self.deps(path).filter(|(_, dep)| dep.uses).map(|(id, _)| id.clone()).collect();
             for id in used {
@@ -80,13 +81,18 @@ impl Linter<'_> {
                     Fate::Never(_) => {
                         let why = format!("it uses `{id}`, which never runs");
                         let message = format!("`{}` never runs: {why}", step.id);
-                        self.diagnostics.push(Diagnostic::new(NEVER_RUNS, &step.place, message).help("guard the use, as in `steps.x.output | default(none)`, or remove the step"));
+                        self.diagnostics.push(
+                            Diagnostic::new(NEVER_RUNS, &step.place, message)
+                                .help("guard the use, as in `steps.x.output | default(none)`, or remove the step"),
+                        );
                         fate = Fate::Never(why);
                         break;
                     }
                     Fate::May(why) => {
                         let message = format!("`{}` may be skipped: it uses `{id}`, which may not run: {why}", step.id);
-                        let help = format!("that is often meant; to run in any case, guard the use: `steps.{id}.output | default(none)`");
+                        let help = format!(
+                            "that is often meant; to run in any case, guard the use: `steps.{id}.output | default(none)`"
+                        );
                         self.diagnostics.push(Diagnostic::new(MAY_BE_SKIPPED, &step.place, message).help(help));
                         fate = Fate::May(why);
                         break;
@@ -101,10 +107,13 @@ impl Linter<'_> {
 
     /// A step that asks how another ended, but needs the value of one that does not run when that fails.
     fn asks_in_vain(&mut self, step: &Step, path: &str, level: &Level<'_>) {
-        let asked: Vec<_> = self.deps(path).filter(|(_, dep)| dep.asks && !dep.uses).filter_map(|(id, _)| level.find(id)).collect();
+        let asked: Vec<_> =
+            self.deps(path).filter(|(_, dep)| dep.asks && !dep.uses).filter_map(|(id, _)| level.find(id)).collect();
         let used: Vec<_> = self.deps(path).filter(|(_, dep)| dep.uses).filter_map(|(id, _)| level.find(id)).collect();
         for (needed, needed_path) in &used {
-            let Some((failed, _)) = asked.iter().find(|(_, asked)| self.follows(needed_path, asked, level)) else { continue };
+            let Some((failed, _)) = asked.iter().find(|(_, asked)| self.follows(needed_path, asked, level)) else {
+                continue;
+            };
             let message = format!(
                 "`{}` asks how `{}` ended, but uses `{}`, which may not run: `{}` failed",
                 step.id, failed.id, needed.id, failed.id
@@ -116,7 +125,10 @@ impl Linter<'_> {
 
     /// Whether the step at `path` needs the success of the one at `other`.
     fn follows(&self, path: &str, other: &str, level: &Level<'_>) -> bool {
-        self.deps(path).filter(|(_, dep)| dep.uses).filter_map(|(id, _)| level.find(id)).any(|(_, before)| before == other || self.follows(&before, other, level))
+        self.deps(path)
+            .filter(|(_, dep)| dep.uses)
+            .filter_map(|(id, _)| level.find(id))
+            .any(|(_, before)| before == other || self.follows(&before, other, level))
     }
 }
 

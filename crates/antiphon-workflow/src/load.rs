@@ -8,6 +8,7 @@ use antiphon_kernel::{KERNEL_VERSION, Limits, Plan};
 
 use crate::code::{BROKEN_CALLEE, CALL_CYCLE, DUPLICATE_NAME};
 use crate::diagnostic::{Diagnostic, Place, Text};
+use crate::file;
 use crate::graph::{self, Edges};
 use crate::lint;
 use crate::lower::{self, Lowered};
@@ -16,7 +17,6 @@ use crate::project::{Checked, ModelDef, Project, ServeDef, ServerDef, SourceFile
 use crate::read::Context;
 use crate::resolve::World;
 use crate::routes::{Party, RouteGraph};
-use crate::file;
 
 impl Project {
     /// Reads and checks the workflows of a folder. One broken file does not hide the others.
@@ -135,7 +135,8 @@ fn name_clashes(units: &mut Units, configs: &[Tables]) {
         if let Some(unit) = units.get_mut(&name) {
             let message = format!("`{name}` is the name of this workflow and of a server");
             let diagnostic = Diagnostic::new(DUPLICATE_NAME, &unit.file.name_place, message);
-            unit.diagnostics.push(diagnostic.help("a name means one thing: rename one of them").also(&place, "the server"));
+            unit.diagnostics
+                .push(diagnostic.help("a name means one thing: rename one of them").also(&place, "the server"));
         }
     }
 }
@@ -173,12 +174,14 @@ fn routes(units: &mut Units) -> RouteGraph {
 /// Whoever calls a broken workflow can't run either.
 fn spread_errors(units: &mut Units) {
     loop {
-        let broken: BTreeSet<_> = units.iter().filter(|(_, unit)| unit.is_broken()).map(|(name, _)| name.clone()).collect();
+        let broken: BTreeSet<_> =
+            units.iter().filter(|(_, unit)| unit.is_broken()).map(|(name, _)| name.clone()).collect();
         let mut spread = false;
         for unit in units.values_mut().filter(|unit| !unit.is_broken()) {
             let calls = unit.lowered.iter().flat_map(|lowered| &lowered.uses.workflows);
             let found = calls.filter(|(callee, _)| broken.contains(*callee)).map(|(callee, place)| {
-                Diagnostic::new(BROKEN_CALLEE, place, format!("the workflow `{callee}` has errors")).help("mend it first")
+                Diagnostic::new(BROKEN_CALLEE, place, format!("the workflow `{callee}` has errors"))
+                    .help("mend it first")
             });
             let found: Vec<_> = found.collect();
             spread |= !found.is_empty();
@@ -248,8 +251,12 @@ fn workflow(unit: &Unit, units: &Units, configs: &[Tables]) -> Option<Workflow> 
         output_schema: file.output_schema.clone(),
         task: task(&file.tables, configs),
         read_only: reached.values().all(|lowered| lowered.uses.read_only),
-        servers_used: parties().filter_map(|party| if let Party::Server(key) = party { Some(key.clone()) } else { None }).collect(),
-        models_used: parties().filter_map(|party| if let Party::Model(key) = party { Some(key.clone()) } else { None }).collect(),
+        servers_used: parties()
+            .filter_map(|party| if let Party::Server(key) = party { Some(key.clone()) } else { None })
+            .collect(),
+        models_used: parties()
+            .filter_map(|party| if let Party::Model(key) = party { Some(key.clone()) } else { None })
+            .collect(),
         asks: reached.values().any(|lowered| lowered.uses.asks),
         graph: unit.edges.as_ref()?.graph.clone(),
     })
@@ -265,7 +272,9 @@ fn limits(own: &Tables, configs: &[Tables]) -> Limits {
         tokens: first(own, configs, |limits| limits.tokens).unwrap_or(default.tokens),
         cost_usd: first(own, configs, |limits| limits.cost_usd).or(default.cost_usd),
         calls: first(own, configs, |limits| limits.calls).unwrap_or(default.calls),
-        depth: first(own, configs, |limits| limits.depth).and_then(|depth| u32::try_from(depth).ok()).unwrap_or(default.depth),
+        depth: first(own, configs, |limits| limits.depth)
+            .and_then(|depth| u32::try_from(depth).ok())
+            .unwrap_or(default.depth),
         duration_ms: first(own, configs, |limits| limits.duration_ms).unwrap_or(default.duration_ms),
     }
 }

@@ -169,7 +169,13 @@ impl Lowering<'_> {
         Some(key)
     }
 
-    fn call(&mut self, call: &Call, effects: Option<EffectClass>, level: &Level<'_>, items: &Items<'_>) -> Option<Verb> {
+    fn call(
+        &mut self,
+        call: &Call,
+        effects: Option<EffectClass>,
+        level: &Level<'_>,
+        items: &Items<'_>,
+    ) -> Option<Verb> {
         let target = if call.target.contains("{{") {
             let Some(targets) = closed_set(&call.target, level, items, &self.file.input_schema) else {
                 self.diagnostics.push(
@@ -178,7 +184,10 @@ impl Lowering<'_> {
                 );
                 return None;
             };
-            let among: Vec<_> = targets.into_iter().map(|target| Some((target.clone(), self.callee(&target, call, effects)?))).collect();
+            let among: Vec<_> = targets
+                .into_iter()
+                .map(|target| Some((target.clone(), self.callee(&target, call, effects)?)))
+                .collect();
             Target::OneOf { choice: call.target_expr.clone(), among: among.into_iter().collect::<Option<_>>()? }
         } else {
             Target::Fixed(self.callee(&call.target, call, effects)?)
@@ -209,7 +218,8 @@ impl Lowering<'_> {
         let Some(properties) = schema["properties"].as_object() else { return };
         for (argument, place) in &call.arguments {
             if schema["additionalProperties"] == Value::Bool(false) && !properties.contains_key(argument) {
-                let help = suggest(argument, properties.keys().map(String::as_str)).unwrap_or_else(|| "it has no inputs".to_owned());
+                let help = suggest(argument, properties.keys().map(String::as_str))
+                    .unwrap_or_else(|| "it has no inputs".to_owned());
                 let message = format!("the workflow `{name}` has no input `{argument}`");
                 self.diagnostics.push(Diagnostic::new(BAD_ARGUMENTS, place, message).help(help));
             }
@@ -217,7 +227,9 @@ impl Lowering<'_> {
         for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             if !call.arguments.iter().any(|(argument, _)| argument == required) {
                 let message = format!("the workflow `{name}` needs the input `{required}`");
-                self.diagnostics.push(Diagnostic::new(BAD_ARGUMENTS, &call.place, message).help(format!("add `with.{required} = …`")));
+                self.diagnostics.push(
+                    Diagnostic::new(BAD_ARGUMENTS, &call.place, message).help(format!("add `with.{required} = …`")),
+                );
             }
         }
     }
@@ -248,7 +260,8 @@ fn closed_set(template: &str, level: &Level<'_>, items: &Items<'_>, input: &Valu
         ["input", ref rest @ ..] => of_schema(input, rest)?,
         [name, ref rest @ ..] => {
             let list = items.iter().rev().find(|(item, _)| *item == name)?.1?;
-            let at = |item: &Value| rest.iter().try_fold(item, |value, key| value.get(key))?.as_str().map(str::to_owned);
+            let at =
+                |item: &Value| rest.iter().try_fold(item, |value, key| value.get(key))?.as_str().map(str::to_owned);
             list.iter().map(at).collect::<Option<_>>()?
         }
         [] => return None,

@@ -107,11 +107,7 @@ pub struct TaskPolicy {
 
 impl Default for TaskPolicy {
     fn default() -> Self {
-        Self {
-            mode: TaskMode::Auto,
-            inline_wait: Duration::from_secs(2),
-            ttl: Duration::from_secs(24 * 60 * 60),
-        }
+        Self { mode: TaskMode::Auto, inline_wait: Duration::from_secs(2), ttl: Duration::from_secs(24 * 60 * 60) }
     }
 }
 

@@ -23,7 +23,8 @@ pub(crate) type Unknown = Option<(Code, String, String)>;
 impl<'a> World<'a> {
     /// The file's own tables, then the configs': each with how its names are qualified.
     fn scopes(&self, file: &'a File) -> impl Iterator<Item = (&'a Tables, String)> {
-        std::iter::once((&file.tables, format!("{}/", file.name))).chain(self.configs.iter().map(|tables| (tables, String::new())))
+        std::iter::once((&file.tables, format!("{}/", file.name)))
+            .chain(self.configs.iter().map(|tables| (tables, String::new())))
     }
 
     fn find<T>(
@@ -52,7 +53,8 @@ impl<'a> World<'a> {
             if self.is_agent(file, name) {
                 return Err(None);
             }
-            let help = suggest(name, self.server_names(file)).unwrap_or_else(|| format!("define it: `[servers.{name}]`"));
+            let help =
+                suggest(name, self.server_names(file)).unwrap_or_else(|| format!("define it: `[servers.{name}]`"));
             return Err(Some((UNKNOWN_CALLEE, format!("there is no server `{name}`"), help)));
         };
         match &found.def {
@@ -91,7 +93,11 @@ impl<'a> World<'a> {
         let servers = self.server_names(file);
         if servers.contains(name) {
             let help = format!("name the tool: `{name}.TOOL`; `antiphon tools` lists them");
-            return Err(Some((UNKNOWN_CALLEE, format!("`{name}` is a server, and a call is of one of its tools"), help)));
+            return Err(Some((
+                UNKNOWN_CALLEE,
+                format!("`{name}` is a server, and a call is of one of its tools"),
+                help,
+            )));
         }
         let known = self.workflows.keys().copied().filter(|known| *known != file.name).chain(servers);
         let help = suggest(name, known.collect::<Vec<_>>());
@@ -106,7 +112,8 @@ impl<'a> World<'a> {
             Some((_, found)) => Err(broken(name, &found.place)),
             None if name == "local" => Ok(name.to_owned()),
             None => {
-                let mut known: BTreeSet<_> = self.scopes(file).flat_map(|(tables, _)| tables.models.keys()).map(String::as_str).collect();
+                let mut known: BTreeSet<_> =
+                    self.scopes(file).flat_map(|(tables, _)| tables.models.keys()).map(String::as_str).collect();
                 known.extend(["local", "caller"]);
                 let help = suggest(name, known).unwrap_or_else(|| format!("define it: `[models.{name}]`"));
                 Err(Some((UNKNOWN_MODEL, format!("there is no model `{name}`"), help)))

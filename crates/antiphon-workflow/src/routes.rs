@@ -57,7 +57,8 @@ impl RouteGraph {
     pub fn from(&self, party: &Party) -> Vec<(&Party, &Route)> {
         let Some(node) = self.nodes.get(party) else { return Vec::new() };
         let edges = self.graph.edges(*node);
-        let mut routes: Vec<_> = edges.map(|edge| (&self.graph[petgraph::visit::EdgeRef::target(&edge)], edge.weight())).collect();
+        let mut routes: Vec<_> =
+            edges.map(|edge| (&self.graph[petgraph::visit::EdgeRef::target(&edge)], edge.weight())).collect();
         routes.sort();
         routes
     }

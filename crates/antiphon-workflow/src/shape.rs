@@ -13,7 +13,10 @@ pub(crate) fn read(item: &Item<'_>, outer: Option<Outer>) -> Option<Value> {
         DeValue::String(path) => from_file(item, path)?,
         DeValue::Table(_) => properties(item, outer)?,
         _ => {
-            item.expected("a table of properties, or the path of a JSON Schema file", "write `name = { type = \"string\" }`");
+            item.expected(
+                "a table of properties, or the path of a JSON Schema file",
+                "write `name = { type = \"string\" }`",
+            );
             return None;
         }
     };
@@ -85,15 +88,23 @@ fn valid(item: &Item<'_>, schema: &Value) -> bool {
         Err(error) => {
             let at = error.instance_path().to_string();
             let at = if at.is_empty() { String::new() } else { format!(" (at `{at}`)") };
-            item.refuse(BAD_SCHEMA, format!("`{}` is not a valid JSON Schema{at}: {error}", item.key), "types are: string, number, integer, boolean, array, object, null");
+            item.refuse(
+                BAD_SCHEMA,
+                format!("`{}` is not a valid JSON Schema{at}: {error}", item.key),
+                "types are: string, number, integer, boolean, array, object, null",
+            );
             return false;
         }
     };
     let Some(default) = schema.get("default") else { return true };
     if let Err(error) = validator.validate(default) {
         item.cx.report(
-            Diagnostic::new(BAD_SCHEMA, &item.place(), format!("the default of `{}` does not fit its own schema: {error}", item.key))
-                .help("mend the default, or the type"),
+            Diagnostic::new(
+                BAD_SCHEMA,
+                &item.place(),
+                format!("the default of `{}` does not fit its own schema: {error}", item.key),
+            )
+            .help("mend the default, or the type"),
         );
         return false;
     }

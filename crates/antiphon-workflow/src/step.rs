@@ -11,7 +11,7 @@ use crate::code::{
 };
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::keys::{OF_STEP, VERBS, verbs_of};
-use crate::parsed::{Action, Body, Condition, Step, Undo};
+use crate::parsed::{Body, Condition, Step, Undo};
 use crate::read::{Context, Item, Spelling, Table};
 use crate::template::{Names, Templates};
 use crate::verbs;
@@ -51,9 +51,11 @@ fn step(item: &Item<'_>, outer: &Names) -> Option<Step> {
     let t = &mut templates;
 
     // From the outside in; what comes later sees the names of what came before.
-    let needs = table.take("needs").and_then(|needs| needs.strings("write a list: `needs = [\"build\"]`")).unwrap_or_default();
+    let needs =
+        table.take("needs").and_then(|needs| needs.strings("write a list: `needs = [\"build\"]`")).unwrap_or_default();
     let needs = needs.into_iter().map(|(id, place)| (id.to_owned(), place)).collect();
-    let when = table.take("when").and_then(|when| Some(Condition { expr: t.condition(&when, outer)?, place: when.place() }));
+    let when =
+        table.take("when").and_then(|when| Some(Condition { expr: t.condition(&when, outer)?, place: when.place() }));
     let (for_each, names) = for_each(t, &table, outer);
     let within = if table.has("repeat") { names.with("round").with("previous") } else { names };
     let after = within.with("output");
@@ -96,8 +98,12 @@ fn verb(item: &Item<'_>, table: &Table<'_>) -> Option<&'static str> {
     match found[..] {
         ["do"] if table.spelling == Spelling::Implicit => {
             cx.report(
-                Diagnostic::new(NO_HEADER, &item.key_place(), format!("the block `{}` has no header of its own", item.key))
-                    .help(format!("if `{}` is not a typing error, write `[steps.{}]` above its steps", item.key, item.key)),
+                Diagnostic::new(
+                    NO_HEADER,
+                    &item.key_place(),
+                    format!("the block `{}` has no header of its own", item.key),
+                )
+                .help(format!("if `{}` is not a typing error, write `[steps.{}]` above its steps", item.key, item.key)),
             );
             None
         }
@@ -153,7 +159,9 @@ fn for_each(t: &mut Templates<'_>, table: &Table<'_>, outer: &Names) -> (Option<
     let shadowed = outer.vars.contains(name.unwrap_or("item"));
     if shadowed {
         let message = format!("`{}` is already the item of the block around it", name.unwrap_or("item"));
-        item.cx.report(Diagnostic::new(SHADOWED, &item.key_place(), message).help("name one of them otherwise: `as = \"file\"`"));
+        item.cx.report(
+            Diagnostic::new(SHADOWED, &item.key_place(), message).help("name one of them otherwise: `as = \"file\"`"),
+        );
     }
     let name = name.unwrap_or("item");
     let concurrency = table.take("concurrency").and_then(|item| item.integer(1..=ForEach::MAX_ITEMS as u64));
@@ -161,14 +169,18 @@ fn for_each(t: &mut Templates<'_>, table: &Table<'_>, outer: &Names) -> (Option<
     let names = outer.with(name).with("index");
     let items = match item.get() {
         DeValue::Array(array) if array.len() > ForEach::MAX_ITEMS => {
-            let message = format!("this list has {} items, and `for_each` takes at most {}", array.len(), ForEach::MAX_ITEMS);
+            let message =
+                format!("this list has {} items, and `for_each` takes at most {}", array.len(), ForEach::MAX_ITEMS);
             item.refuse(TOO_LONG, message, "split the list, or call a workflow for each part");
             None
         }
         DeValue::Array(_) => t.value(&item, outer),
         DeValue::String(_) => t.expression(&item, outer),
         _ => {
-            item.expected("a list, or an expression that yields one", "`as`, `concurrency` and `tolerate` stand beside `for_each`");
+            item.expected(
+                "a list, or an expression that yields one",
+                "`as`, `concurrency` and `tolerate` stand beside `for_each`",
+            );
             None
         }
     };
@@ -184,7 +196,8 @@ fn for_each(t: &mut Templates<'_>, table: &Table<'_>, outer: &Names) -> (Option<
 fn item_name<'t>(item: &Item<'t>) -> Option<&'t str> {
     let name = item.string()?;
     if !is_id(name) || VARIABLES.contains(&name) {
-        let help = "names are made of small letters, digits and `_`, and are not one of `input`, `steps`, `index`, `run` …";
+        let help =
+            "names are made of small letters, digits and `_`, and are not one of `input`, `steps`, `index`, `run` …";
         item.refuse(BAD_NAME, format!("an item can't be called `{name}`"), help);
         return None;
     }
@@ -200,7 +213,8 @@ fn tolerate(item: &Item<'_>) -> Option<Tolerate> {
         }
         DeValue::String(text) if text == "all" => Some(Tolerate::All),
         DeValue::String(text) => {
-            let percent = text.strip_suffix('%').and_then(|number| number.parse().ok()).filter(|percent| *percent <= 100_u8);
+            let percent =
+                text.strip_suffix('%').and_then(|number| number.parse().ok()).filter(|percent| *percent <= 100_u8);
             if percent.is_none() {
                 item.refuse(BAD_VALUE, format!("`tolerate` can't be `{text}`"), HELP);
             }
@@ -221,7 +235,9 @@ fn repeat(t: &mut Templates<'_>, item: &Item<'_>, names: &Names) -> Option<Repea
     let within = table.take("within");
     let every_ms = table.take("every").and_then(|item| item.duration());
     let exhausted = table.take("exhausted");
-    let exhausted = exhausted.and_then(|item| item.word(&[("fail", Exhausted::Fail), ("last", Exhausted::Last)])).unwrap_or_default();
+    let exhausted = exhausted
+        .and_then(|item| item.word(&[("fail", Exhausted::Fail), ("last", Exhausted::Last)]))
+        .unwrap_or_default();
     if max.is_none() && within.is_none() {
         item.cx.report(
             Diagnostic::new(NO_BOUND, &item.key_place(), "this `repeat` may never end")
@@ -229,8 +245,12 @@ fn repeat(t: &mut Templates<'_>, item: &Item<'_>, names: &Names) -> Option<Repea
         );
     } else if until_item.is_none() && exhausted == Exhausted::Fail {
         item.cx.report(
-            Diagnostic::new(MISSING_KEY, &item.key_place(), "this `repeat` has no `until`, so it always ends at its bound, and fails")
-                .help("add `until = \"output.done\"`, or `exhausted = \"last\"` to succeed with the last round"),
+            Diagnostic::new(
+                MISSING_KEY,
+                &item.key_place(),
+                "this `repeat` has no `until`, so it always ends at its bound, and fails",
+            )
+            .help("add `until = \"output.done\"`, or `exhausted = \"last\"` to succeed with the last round"),
         );
     }
     let max = max.and_then(|item| item.integer(1..=1_000_000)).and_then(|max| u32::try_from(max).ok());

@@ -34,10 +34,10 @@ fn named<T>(item: Option<Item<'_>>, read: impl Fn(&Item<'_>, &Table<'_>) -> Opti
     let mut all = BTreeMap::new();
     for item in table.iter().flat_map(Table::items) {
         if !is_name(item.key) || MODEL_WORDS.contains(&item.key) {
-            item.cx.report(
-                Diagnostic::new(BAD_NAME, &item.key_place(), format!("`{}` can't be a name", item.key))
-                    .help("names are made of letters, digits, `_` and `-`; `caller` and `auto` have a meaning already"),
-            );
+            item.cx
+                .report(Diagnostic::new(BAD_NAME, &item.key_place(), format!("`{}` can't be a name", item.key)).help(
+                    "names are made of letters, digits, `_` and `-`; `caller` and `auto` have a meaning already",
+                ));
         }
         let Some(table) = item.table() else { continue };
         let def = read(&item, &table);
@@ -52,8 +52,11 @@ fn agents(root: &Table<'_>) -> BTreeMap<String, Place> {
     let agents = table.iter().flat_map(Table::items).map(|item| (item.key.to_owned(), item.key_place()));
     let agents: BTreeMap<_, _> = agents.collect();
     for (name, place) in &agents {
-        let diagnostic = Diagnostic::new(AGENTS, place, format!("`{name}` is an agent, and agents are not supported yet"));
-        root.cx.report(diagnostic.help("use `sample` for one answer of a model, and `call` for a server that hosts the agent"));
+        let diagnostic =
+            Diagnostic::new(AGENTS, place, format!("`{name}` is an agent, and agents are not supported yet"));
+        root.cx.report(
+            diagnostic.help("use `sample` for one answer of a model, and `call` for a server that hosts the agent"),
+        );
     }
     agents
 }
@@ -65,19 +68,29 @@ fn server(item: &Item<'_>, table: &Table<'_>) -> Option<ServerDef> {
     let foreign = |items: [&Option<Item<'_>>; 3], why: &str| {
         for item in items.into_iter().flatten() {
             let message = format!("`{}` goes with {why}", item.key);
-            item.cx.report(Diagnostic::new(WRONG_VERB, &item.key_place(), message).help(format!("remove it, or give the server {why}")));
+            item.cx.report(
+                Diagnostic::new(WRONG_VERB, &item.key_place(), message)
+                    .help(format!("remove it, or give the server {why}")),
+            );
         }
     };
     let transport = match (command, url) {
         (Some(command), None) => {
             foreign([&headers, &None, &None], "a `url`");
             let args = match &args {
-                Some(args) => args.list("write `args = [\"-y\", \"some-server\"]`")?.iter().map(open).collect::<Option<_>>(),
+                Some(args) => {
+                    args.list("write `args = [\"-y\", \"some-server\"]`")?.iter().map(open).collect::<Option<_>>()
+                }
                 None => Some(Vec::new()),
             };
             let env = secrets(environment.as_ref());
             let cwd = cwd.as_ref().map(open);
-            Transport::Stdio { command: open(&command)?, args: args?, env: env?, cwd: cwd.map_or(Some(None), |cwd| cwd.map(Some))? }
+            Transport::Stdio {
+                command: open(&command)?,
+                args: args?,
+                env: env?,
+                cwd: cwd.map_or(Some(None), |cwd| cwd.map(Some))?,
+            }
         }
         (None, Some(url)) => {
             foreign([&args, &environment, &cwd], "a `command`");
@@ -85,7 +98,10 @@ fn server(item: &Item<'_>, table: &Table<'_>) -> Option<ServerDef> {
         }
         (None, None) => {
             let message = format!("the server `{}` has neither a `command` nor a `url`", item.key);
-            item.cx.report(Diagnostic::new(MISSING_KEY, &item.key_place(), message).help("add `command = \"npx\"` and `args`, or `url = \"https://…/mcp\"`"));
+            item.cx.report(
+                Diagnostic::new(MISSING_KEY, &item.key_place(), message)
+                    .help("add `command = \"npx\"` and `args`, or `url = \"https://…/mcp\"`"),
+            );
             return None;
         }
         (Some(_), Some(url)) => {
@@ -129,7 +145,12 @@ fn sampling(item: &Item<'_>) -> Option<SamplingGrant> {
     let (tokens, calls) = (limit("tokens"), limit("calls"));
     limits.into_iter().for_each(Table::finish);
     table.finish();
-    Some(SamplingGrant { consent: consent?, models: models.into_iter().map(|(name, _)| name.to_owned()).collect(), tokens, calls })
+    Some(SamplingGrant {
+        consent: consent?,
+        models: models.into_iter().map(|(name, _)| name.to_owned()).collect(),
+        tokens,
+        calls,
+    })
 }
 
 fn model(item: &Item<'_>, table: &Table<'_>) -> Option<ModelDef> {
@@ -179,8 +200,9 @@ fn task(item: &Item<'_>) -> Option<TaskPart> {
     let table = item.table()?;
     let mode = table.take("mode");
     let task = TaskPart {
-        mode: mode
-            .and_then(|item| item.word(&[("auto", TaskMode::Auto), ("always", TaskMode::Always), ("never", TaskMode::Never)])),
+        mode: mode.and_then(|item| {
+            item.word(&[("auto", TaskMode::Auto), ("always", TaskMode::Always), ("never", TaskMode::Never)])
+        }),
         inline_wait_ms: table.take("inline_wait").and_then(|item| item.duration()),
         ttl_ms: table.take("ttl").and_then(|item| item.duration()),
     };
@@ -191,10 +213,14 @@ fn task(item: &Item<'_>) -> Option<TaskPart> {
 /// `[serve]`, of an `antiphon.toml`.
 pub(crate) fn serve(item: &Item<'_>) -> Option<ServeDef> {
     let table = item.table()?;
-    let expose = table.take("expose").and_then(|item| item.strings("write `expose = [\"files.*\"]`")).unwrap_or_default();
+    let expose =
+        table.take("expose").and_then(|item| item.strings("write `expose = [\"files.*\"]`")).unwrap_or_default();
     for (pattern, place) in &expose {
         if !pattern.contains('.') {
-            item.cx.report(Diagnostic::new(BAD_VALUE, place, format!("`{pattern}` names no tool")).help("write `SERVER.TOOL`; `*` stands for anything"));
+            item.cx.report(
+                Diagnostic::new(BAD_VALUE, place, format!("`{pattern}` names no tool"))
+                    .help("write `SERVER.TOOL`; `*` stands for anything"),
+            );
         }
     }
     let prefix = table.take("prefix").and_then(|item| item.boolean()).unwrap_or(true);
@@ -210,7 +236,11 @@ fn open(item: &Item<'_>) -> Option<String> {
             && sounds_secret(name)
         {
             let message = format!("`{name}` sounds like a secret, and a `{}` is seen by others", item.key);
-            item.refuse(OPEN_SECRET, message, "give it in `env` or `headers`: what stands there is kept out of logs and errors");
+            item.refuse(
+                OPEN_SECRET,
+                message,
+                "give it in `env` or `headers`: what stands there is kept out of logs and errors",
+            );
         }
     }
     Some(text.to_owned())
@@ -229,7 +259,11 @@ fn secret(item: &Item<'_>) -> Option<String> {
     let written_out = pieces(item, text)?.iter().all(|piece| matches!(piece, Piece::Text(_)));
     if written_out && !text.is_empty() && sounds_secret(item.key) {
         let variable = item.key.to_ascii_uppercase().replace('-', "_");
-        item.refuse(OPEN_SECRET, format!("`{}` is written out in the file", item.key), format!("take it from the environment: `\"${{{variable}}}\"`"));
+        item.refuse(
+            OPEN_SECRET,
+            format!("`{}` is written out in the file", item.key),
+            format!("take it from the environment: `\"${{{variable}}}\"`"),
+        );
     }
     Some(text.to_owned())
 }
@@ -248,5 +282,7 @@ fn pieces<'t>(item: &Item<'t>, text: &'t str) -> Option<Vec<Piece<'t>>> {
 fn sounds_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase().replace('-', "_");
     name == "AUTHORIZATION"
-        || ["TOKEN", "SECRET", "PASSWORD", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY"].iter().any(|word| name.ends_with(word))
+        || ["TOKEN", "SECRET", "PASSWORD", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY"]
+            .iter()
+            .any(|word| name.ends_with(word))
 }

@@ -116,8 +116,16 @@ impl<'c> Templates<'c> {
         let mut reads = Reads::default();
         if text.contains("{{") || text.contains("{%") {
             self.cx.report(
-                Diagnostic::new(BRACES_IN_EXPRESSION, &origin.place, format!("`{}` is an expression, not a template", item.key))
-                    .help(format!("write it without the braces: `{} = \"{}\"`", item.key, strip_braces(text))),
+                Diagnostic::new(
+                    BRACES_IN_EXPRESSION,
+                    &origin.place,
+                    format!("`{}` is an expression, not a template", item.key),
+                )
+                .help(format!(
+                    "write it without the braces: `{} = \"{}\"`",
+                    item.key,
+                    strip_braces(text)
+                )),
             );
             return None;
         }
@@ -182,7 +190,11 @@ impl<'c> Templates<'c> {
                 Some((text, Origin { place, base: Some(0) }))
             }
             Err(error) => {
-                file.refuse(UNREADABLE, format!("`{path}` can't be read: {error}"), "the path is relative to this file's folder");
+                file.refuse(
+                    UNREADABLE,
+                    format!("`{path}` can't be read: {error}"),
+                    "the path is relative to this file's folder",
+                );
                 None
             }
         }
@@ -240,9 +252,13 @@ impl<'c> Templates<'c> {
         {
             let help = suggest(first, inputs.iter().map(String::as_str));
             let diagnostic = Diagnostic::new(UNKNOWN_INPUT, place, format!("there is no input `{first}`"));
-            self.cx.report(diagnostic.help(help.unwrap_or_else(|| format!("declare it: `[input]` with `{first} = {{ type = \"string\" }}`"))));
+            self.cx.report(diagnostic.help(
+                help.unwrap_or_else(|| format!("declare it: `[input]` with `{first} = {{ type = \"string\" }}`")),
+            ));
         } else if name == "run" && path.first().is_some_and(|first| first != "key") {
-            self.cx.report(Diagnostic::new(UNKNOWN_VARIABLE, place, "`run` has nothing but `run.key`").help("write `run.key`"));
+            self.cx.report(
+                Diagnostic::new(UNKNOWN_VARIABLE, place, "`run` has nothing but `run.key`").help("write `run.key`"),
+            );
         }
     }
 
@@ -251,11 +267,15 @@ impl<'c> Templates<'c> {
         let variable = text.match_indices("${").find_map(|(at, _)| {
             let end = at + text[at..].find('}')?;
             let name = text[at + 2..end].split(":-").next()?;
-            let plausible = !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
+            let plausible =
+                !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
             plausible.then_some(at..end + 1)
         });
         if let Some(range) = variable {
-            let message = format!("`{}` stays as it is: the environment is seen by `[servers]` and `[models]` only", &text[range.clone()]);
+            let message = format!(
+                "`{}` stays as it is: the environment is seen by `[servers]` and `[models]` only",
+                &text[range.clone()]
+            );
             self.cx.report(
                 Diagnostic::new(NOT_EXPANDED, &origin.at(&range), message)
                     .help("give the server the variable in its `env` or `headers`, or make it an `[input]`"),
@@ -281,8 +301,12 @@ fn origin(item: &Item<'_>, text: &str) -> Origin {
 fn explain(text: &str, kind: Kind, error: &expr::SyntaxError, origin: &Origin) -> Diagnostic {
     let place = origin.at(&error.span);
     if kind == Kind::Template && (text.contains("{#") || stray_statement(text)) {
-        return Diagnostic::new(BRACES_IN_PROSE, &place, format!("`{{%` and `{{#` begin a statement and a comment: {}", error.message))
-            .help("if they are meant as text, put `{% raw %}` before and `{% endraw %}` after it");
+        return Diagnostic::new(
+            BRACES_IN_PROSE,
+            &place,
+            format!("`{{%` and `{{#` begin a statement and a comment: {}", error.message),
+        )
+        .help("if they are meant as text, put `{% raw %}` before and `{% endraw %}` after it");
     }
     let what = if kind == Kind::Template { "template" } else { "expression" };
     let diagnostic = Diagnostic::new(BAD_EXPRESSION, &place, format!("this {what} can't be read: {}", error.message));
@@ -296,9 +320,33 @@ fn explain(text: &str, kind: Kind, error: &expr::SyntaxError, origin: &Origin) -
 /// Whether some `{%` is not followed by the name of a statement.
 fn stray_statement(text: &str) -> bool {
     const STATEMENTS: &[&str] = &[
-        "if", "elif", "else", "endif", "for", "endfor", "set", "endset", "with", "endwith", "filter", "endfilter", "raw",
-        "endraw", "include", "import", "from", "extends", "block", "endblock", "macro", "endmacro", "call", "endcall", "do",
-        "autoescape", "endautoescape",
+        "if",
+        "elif",
+        "else",
+        "endif",
+        "for",
+        "endfor",
+        "set",
+        "endset",
+        "with",
+        "endwith",
+        "filter",
+        "endfilter",
+        "raw",
+        "endraw",
+        "include",
+        "import",
+        "from",
+        "extends",
+        "block",
+        "endblock",
+        "macro",
+        "endmacro",
+        "call",
+        "endcall",
+        "do",
+        "autoescape",
+        "endautoescape",
     ];
     text.split("{%").skip(1).any(|rest| {
         let rest = rest.trim_start_matches(['-', '+']).trim_start();
@@ -313,7 +361,9 @@ fn never_boolean(text: &str) -> Option<&'static str> {
     let inner = |quote: char| text.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
     if text.parse::<f64>().is_ok() {
         Some("a number")
-    } else if inner('\'').is_some_and(|inner| !inner.contains('\'')) || inner('"').is_some_and(|inner| !inner.contains('"')) {
+    } else if inner('\'').is_some_and(|inner| !inner.contains('\''))
+        || inner('"').is_some_and(|inner| !inner.contains('"'))
+    {
         Some("a text")
     } else if text == "none" || text == "None" {
         Some("nothing")

@@ -43,7 +43,8 @@ pub(crate) fn call(t: &mut Templates<'_>, table: &Table<'_>, names: &Names) -> O
     if let Some(arguments) = &arguments {
         arguments.items().for_each(|item| modifier_in_with(arguments, &item));
     }
-    let arguments = arguments.iter().flat_map(Table::items).map(|item| (item.key.to_owned(), item.key_place())).collect();
+    let arguments =
+        arguments.iter().flat_map(Table::items).map(|item| (item.key.to_owned(), item.key_place())).collect();
     let with = match &with {
         Some(with) if with.get().is_table() => t.value(with, names),
         Some(_) => None,
@@ -60,14 +61,17 @@ fn modifier_in_with(with: &Table<'_>, item: &Item<'_>) {
         return;
     }
     let key = item.key;
-    let diagnostic = Diagnostic::new(MODIFIER_IN_WITH, &item.key_place(), format!("`{key}` is handed to the tool, not to the step"));
+    let diagnostic =
+        Diagnostic::new(MODIFIER_IN_WITH, &item.key_place(), format!("`{key}` is handed to the tool, not to the step"));
     let diagnostic = if with.spelling == Spelling::Header {
         let header = item.cx.slice(with.span.clone());
         diagnostic.also(&with.place(), "everything up to the next header belongs here").help(format!(
             "if it is the step's, move it above `{header}`; if the tool has such an argument, quote it: `\"{key}\" = …`"
         ))
     } else {
-        diagnostic.help(format!("if it is the step's, take it out of `with`; if the tool has such an argument, quote it: `\"{key}\"`"))
+        diagnostic.help(format!(
+            "if it is the step's, take it out of `with`; if the tool has such an argument, quote it: `\"{key}\"`"
+        ))
     };
     item.cx.report(diagnostic);
 }
@@ -84,7 +88,9 @@ fn sample(t: &mut Templates<'_>, table: &Table<'_>, names: &Names) -> Option<Act
         }
         (Some(_), Some(messages)) => {
             let message = "a `sample` has either `prompt` or `messages`";
-            table.cx.report(Diagnostic::new(WRONG_VERB, &messages.key_place(), message).help("put the prompt among the messages"));
+            table.cx.report(
+                Diagnostic::new(WRONG_VERB, &messages.key_place(), message).help("put the prompt among the messages"),
+            );
         }
         _ => {}
     }
@@ -97,7 +103,10 @@ fn sample(t: &mut Templates<'_>, table: &Table<'_>, names: &Names) -> Option<Act
         add("prompt", t.prose(&item, names));
     }
     if let Some(item) = messages {
-        add("messages", item.list("write `[{ role = \"user\", content = \"…\" }]`").and_then(|_| t.value(&item, names)));
+        add(
+            "messages",
+            item.list("write `[{ role = \"user\", content = \"…\" }]`").and_then(|_| t.value(&item, names)),
+        );
     }
     if let Some(item) = table.take("system") {
         add("system", t.prose(&item, names));
@@ -112,7 +121,10 @@ fn sample(t: &mut Templates<'_>, table: &Table<'_>, names: &Names) -> Option<Act
     if let Some(item) = &schema {
         if choose.is_some() {
             let message = "an answer is either one of `choose` or of the shape of `schema`";
-            table.cx.report(Diagnostic::new(WRONG_VERB, &item.key_place(), message).help("an `enum` in the schema is a choice, too"));
+            table.cx.report(
+                Diagnostic::new(WRONG_VERB, &item.key_place(), message)
+                    .help("an `enum` in the schema is a choice, too"),
+            );
         }
         let schema = shape::read(item, Some(OF_STEP));
         answer = schema.clone();
@@ -127,7 +139,11 @@ fn sample(t: &mut Templates<'_>, table: &Table<'_>, names: &Names) -> Option<Act
         add("temperature", item.number(0.0..=2.0).map(literal));
     }
     if let Some(item) = table.take("prefer") {
-        item.refuse(AUTO_ROUTE, "`prefer` goes with `sample = \"auto\"`, which is not supported yet", "name the models in order of preference");
+        item.refuse(
+            AUTO_ROUTE,
+            "`prefer` goes with `sample = \"auto\"`, which is not supported yet",
+            "name the models in order of preference",
+        );
     }
     let (models, caller) = route?;
     sound.then_some(())?;
@@ -140,7 +156,10 @@ fn route(item: &Item<'_>) -> Option<(Vec<(String, crate::diagnostic::Place)>, bo
         DeValue::String(name) => vec![(name.as_ref(), item.place())],
         DeValue::Array(_) => item.strings("")?,
         _ => {
-            item.expected("a model's name, or a list of them", "write `sample = \"local\"`, or `sample = [\"smart\", \"local\"]`");
+            item.expected(
+                "a model's name, or a list of them",
+                "write `sample = \"local\"`, or `sample = [\"smart\", \"local\"]`",
+            );
             return None;
         }
     };
@@ -154,8 +173,10 @@ fn route(item: &Item<'_>) -> Option<(Vec<(String, crate::diagnostic::Place)>, bo
     }
     for (name, place) in &models {
         let diagnostic = match *name {
-            "caller" => Diagnostic::new(BAD_VALUE, place, "`caller` comes last: it is asked when no model can answer").help("move it to the end"),
-            "auto" => Diagnostic::new(AUTO_ROUTE, place, "`sample = \"auto\"` is not supported yet").help("name the models in order of preference"),
+            "caller" => Diagnostic::new(BAD_VALUE, place, "`caller` comes last: it is asked when no model can answer")
+                .help("move it to the end"),
+            "auto" => Diagnostic::new(AUTO_ROUTE, place, "`sample = \"auto\"` is not supported yet")
+                .help("name the models in order of preference"),
             _ => continue,
         };
         item.cx.report(diagnostic);
@@ -210,7 +231,10 @@ fn elicit(t: &mut Templates<'_>, table: &Table<'_>, names: &Names) -> Option<Act
         (None, Some(item)) => t.template(&item, names).map(Form::Url),
         (None, None) => Some(Form::Confirm),
     };
-    let by = table.take("by").and_then(|item| item.word(&[("human", By::Human), ("anyone", By::Anyone)])).unwrap_or_default();
+    let by = table
+        .take("by")
+        .and_then(|item| item.word(&[("human", By::Human), ("anyone", By::Anyone)]))
+        .unwrap_or_default();
     Some(Action::Elicit { message: message?, form: form?, by })
 }
 

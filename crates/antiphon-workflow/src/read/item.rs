@@ -1,6 +1,5 @@
 //! One value, with the key that it stands under.
 
-use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 
 use serde_json::Value;
@@ -51,8 +50,11 @@ impl<'t> Item<'t> {
             return;
         }
         let found = self.get().type_str();
-        let mut diagnostic =
-            Diagnostic::new(WRONG_TYPE, &self.place(), format!("`{}` must be {what}, not {}", self.key, article(found)));
+        let mut diagnostic = Diagnostic::new(
+            WRONG_TYPE,
+            &self.place(),
+            format!("`{}` must be {what}, not {}", self.key, article(found)),
+        );
         if !help.is_empty() {
             diagnostic = diagnostic.help(help);
         }
@@ -97,7 +99,11 @@ impl<'t> Item<'t> {
         if found.is_none() {
             let upwards = *range.end() == u64::MAX;
             let bounds = if upwards { format!("at least {}", range.start()) } else { bounds(&range) };
-            self.refuse(BAD_VALUE, format!("`{}` must be {bounds}", self.key), format!("write a number that is {bounds}"));
+            self.refuse(
+                BAD_VALUE,
+                format!("`{}` must be {bounds}", self.key),
+                format!("write a number that is {bounds}"),
+            );
         }
         found
     }
@@ -115,7 +121,11 @@ impl<'t> Item<'t> {
         let found = found.filter(|found| range.contains(found));
         if found.is_none() {
             let bounds = if *range.end() == f64::MAX { format!("at least {}", range.start()) } else { bounds(&range) };
-            self.refuse(BAD_VALUE, format!("`{}` must be {bounds}", self.key), format!("write a number that is {bounds}"));
+            self.refuse(
+                BAD_VALUE,
+                format!("`{}` must be {bounds}", self.key),
+                format!("write a number that is {bounds}"),
+            );
         }
         found
     }
@@ -170,11 +180,6 @@ impl<'t> Item<'t> {
         self.list(help)?.iter().map(|item| Some((item.string()?, item.place()))).collect()
     }
 
-    /// A table of strings.
-    pub(crate) fn string_map(&self) -> Option<BTreeMap<String, String>> {
-        self.table()?.items().map(|item| Some((item.key.to_owned(), item.string()?.to_owned()))).collect()
-    }
-
     /// Any value, as JSON.
     pub(crate) fn json(&self) -> Option<Value> {
         match self.get() {
@@ -188,11 +193,14 @@ impl<'t> Item<'t> {
                 }
             },
             DeValue::Float(_) | DeValue::Datetime(_) if self.is_unquoted() => None,
-            DeValue::Float(float) => float.as_str().parse().ok().and_then(serde_json::Number::from_f64).map(Value::Number),
+            DeValue::Float(float) => {
+                float.as_str().parse().ok().and_then(serde_json::Number::from_f64).map(Value::Number)
+            }
             DeValue::Datetime(_) => None,
             DeValue::Array(_) => self.list("")?.iter().map(Self::json).collect::<Option<_>>().map(Value::Array),
             DeValue::Table(_) => {
-                let items = self.table()?.items().map(|item| Some((item.key.to_owned(), item.json()?))).collect::<Option<_>>();
+                let items =
+                    self.table()?.items().map(|item| Some((item.key.to_owned(), item.json()?))).collect::<Option<_>>();
                 items.map(Value::Object)
             }
         }

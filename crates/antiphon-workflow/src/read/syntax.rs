@@ -123,8 +123,12 @@ fn inline_value(cx: &Context<'_>, value: &Spanned<DeValue<'_>>) {
             if source.starts_with('{') && is_toml_1_1(source, span.start, table) {
                 let first_line = span.start..span.start + source.find('\n').unwrap_or(source.len());
                 cx.report(
-                    Diagnostic::new(INLINE_TABLE, &cx.place(first_line), "this inline table is TOML 1.1: many editors and formatters refuse it")
-                        .help("write it on one line without a comma at its end, or as a table with a header of its own"),
+                    Diagnostic::new(
+                        INLINE_TABLE,
+                        &cx.place(first_line),
+                        "this inline table is TOML 1.1: many editors and formatters refuse it",
+                    )
+                    .help("write it on one line without a comma at its end, or as a table with a header of its own"),
                 );
             } else {
                 inline_tables(cx, table);

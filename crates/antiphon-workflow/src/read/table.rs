@@ -125,17 +125,22 @@ impl<'t> Table<'t> {
 
     /// Whether a key, which makes no sense here, was meant for the table around; says so.
     pub(crate) fn misplaced(&self, item: &Item<'t>) -> bool {
-        let Some(outer) = self.outer.filter(|outer| {
-            self.spelling == Spelling::Header && !item.is_quoted() && outer.keys.contains(&item.key)
-        }) else {
+        let Some(outer) = self
+            .outer
+            .filter(|outer| self.spelling == Spelling::Header && !item.is_quoted() && outer.keys.contains(&item.key))
+        else {
             return false;
         };
         let header = self.cx.slice(self.span.clone());
         let (key, what) = (item.key, outer.what);
         self.cx.report(
-            Diagnostic::new(KEY_AFTER_TABLE, &item.key_place(), format!("`{key}` belongs to `{header}` here, not to the {what}"))
-                .also(&self.place(), "this table begins here, and goes on to the next header")
-                .help(format!("`{key}` is a key of the {what}: move it above `{header}`")),
+            Diagnostic::new(
+                KEY_AFTER_TABLE,
+                &item.key_place(),
+                format!("`{key}` belongs to `{header}` here, not to the {what}"),
+            )
+            .also(&self.place(), "this table begins here, and goes on to the next header")
+            .help(format!("`{key}` is a key of the {what}: move it above `{header}`")),
         );
         true
     }

@@ -1,0 +1,176 @@
+//! `[servers]`, `[models]`, `[task]`, `[limits]`, `[serve]`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+
+/// A duration: a number and a unit, such as `"250ms"`, `"2s"`, `"1m"`, `"8h"`, `"1d"`.
+#[derive(JsonSchema)]
+pub(super) struct Duration(#[schemars(regex(pattern = r"^[0-9]+(ms|s|m|h|d)$"))] String);
+
+/// An MCP server: a child process (`command`) or an address (`url`). Its texts may hold `${VAR}` and `${VAR:-default}`.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{ "required": ["command"] }, { "required": ["url"] }]))]
+pub(super) struct Server {
+    /// The program to start.
+    command: Option<String>,
+    /// Its arguments.
+    args: Option<Vec<String>>,
+    /// Variables that it gets. Kept out of logs, errors and traces.
+    env: Option<BTreeMap<String, String>>,
+    /// The folder that it runs in, relative to the project's.
+    cwd: Option<String>,
+    /// The address of a streamable HTTP server.
+    url: Option<String>,
+    /// Headers of every request. Kept out of logs, errors and traces.
+    headers: Option<BTreeMap<String, String>>,
+    /// Patterns of the tools that may be called; `*` stands for anything. By default all.
+    allow: Option<Vec<String>>,
+    /// How long it may be silent during a call; progress resets it. By default `"60s"`.
+    timeout: Option<Duration>,
+    /// Whether all runs share one connection, or each has its own. By default `"shared"`.
+    session: Option<Session>,
+    /// What it may ask of models. By default nothing.
+    sampling: Option<Sampling>,
+    /// Whether it may ask people. By default not.
+    elicitation: Option<Elicitation>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Session {
+    Shared,
+    PerRun,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Consent {
+    Allow,
+    Ask,
+    Deny,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Sampling {
+    /// Whether it may: always, after a person has agreed, or not.
+    consent: Consent,
+    /// The models that may answer, in order of preference.
+    models: Option<Vec<String>>,
+    /// What it may use in one run.
+    limits: Option<SamplingLimits>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct SamplingLimits {
+    /// The most tokens.
+    #[schemars(range(min = 1))]
+    tokens: Option<u64>,
+    /// The most requests.
+    #[schemars(range(min = 1))]
+    calls: Option<u64>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Elicitation {
+    /// Whether it may: always, after a person has agreed, or not.
+    consent: Consent,
+}
+
+/// A model behind an OpenAI-compatible endpoint. Its texts may hold `${VAR}` and `${VAR:-default}`.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Model {
+    /// The address, without `/chat/completions`.
+    base_url: String,
+    /// The model's name there.
+    model: String,
+    /// The key, usually `"${SOME_API_KEY}"`. Kept out of logs, errors and traces.
+    api_key: Option<String>,
+    /// Headers of every request.
+    headers: Option<BTreeMap<String, String>>,
+    /// The longest prompt and answer together, in tokens.
+    #[schemars(range(min = 1))]
+    context: Option<u64>,
+    /// How expensive it is, 0 to 1, for `modelPreferences`.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    cost: Option<f64>,
+    /// How fast it is, 0 to 1.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    speed: Option<f64>,
+    /// How capable it is, 0 to 1.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    intelligence: Option<f64>,
+    /// What tokens cost: what `cost_usd` limits are counted with.
+    price: Option<Price>,
+}
+
+/// US dollars per million tokens.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Price {
+    /// Of prompts.
+    #[schemars(range(min = 0.0))]
+    input: f64,
+    /// Of answers.
+    #[schemars(range(min = 0.0))]
+    output: f64,
+}
+
+/// When a run is handed out as a task.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Task {
+    /// `"auto"`: when it takes longer than `inline_wait` or needs input; `"always"`: at once; `"never"`. By default `"auto"`.
+    mode: Option<Mode>,
+    /// How long a caller waits for the result itself. By default `"2s"`.
+    inline_wait: Option<Duration>,
+    /// How long a finished run is kept, from its end. By default `"24h"`.
+    ttl: Option<Duration>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Mode {
+    Auto,
+    Always,
+    Never,
+}
+
+/// Bounds of a run. Waiting for people, timers and polls is free.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Limits {
+    /// Tokens of all samples, prompts and answers.
+    #[schemars(range(min = 1))]
+    tokens: Option<u64>,
+    /// Money, in US dollars.
+    #[schemars(range(min = 0.0))]
+    cost_usd: Option<f64>,
+    /// Calls and samples, retries included.
+    #[schemars(range(min = 1))]
+    calls: Option<u64>,
+    /// Nesting of workflows; the first is 1.
+    #[schemars(range(min = 1, max = 64))]
+    depth: Option<u32>,
+    /// Working time.
+    duration: Option<Duration>,
+}
+
+/// What `antiphon serve` offers beside the workflows.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Serve {
+    /// Tools to pass through: `SERVER.TOOL`, `*` stands for anything.
+    expose: Option<Vec<Exposed>>,
+    /// Whether their names begin with `SERVER__`. By default `true`.
+    prefix: Option<bool>,
+}
+
+/// `SERVER.TOOL`.
+#[derive(JsonSchema)]
+struct Exposed(#[schemars(regex(pattern = r"\."))] String);
