@@ -18,7 +18,6 @@ impl Values for NoBlobs {
 }
 
 /// There is one.
-#[expect(dead_code, reason = "not every test file has blobs")]
 pub struct OneBlob(pub &'static str, pub Value);
 
 impl Values for OneBlob {

@@ -1,7 +1,8 @@
 //! What a source refers to, and what is refused.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use antiphon_kernel::expr::{Kind, Mode, Reference, Root, analyze};
+
+use crate::support::{expression, template};
 
 /// `ROOT.path mode`, one a reference.
 fn seen(source: &str, kind: Kind) -> Vec<String> {
@@ -176,13 +177,33 @@ fn what_is_refused() {
 
 #[test]
 fn what_nests_too_deeply_is_refused() {
-    for part in ["not ", "-", "(", "[", "1 if 1 else ", "a.", "a + ", "a | upper | "] {
-        let source = format!("{}a", part.repeat(100_000));
-        analyze(&source, Kind::Expression).unwrap_err();
-        analyze(&format!("{{{{ {source} }}}}"), Kind::Template).unwrap_err();
-        let source = format!("{}a", part.repeat(200));
-        analyze(&source, Kind::Expression).unwrap_err();
+    for part in ["not ", "-", "(", "[", "1 if 1 else ", "a.", "a + ", "a | upper | ", "a[", "f(", "a and a or "] {
+        for times in [200, 240, 900, 100_000] {
+            let source = format!("{}a", part.repeat(times));
+            analyze(&source, Kind::Expression).unwrap_err();
+            expression(&source).unwrap_err();
+            let source = format!("{{{{ {source} }}}}");
+            analyze(&source, Kind::Template).unwrap_err();
+            template(&source).unwrap_err();
+        }
     }
-    analyze(&format!("{{% if a %}}{}{{% endif %}}", "{% elif a %}".repeat(50_000)), Kind::Template).unwrap_err();
-    analyze(&"{% if a %}".repeat(50_000), Kind::Template).unwrap_err();
+    for source in ["{% if a %}", "{% for a in b %}", "{% filter upper %}", "{% set x %}"] {
+        for times in [200, 50_000] {
+            let source = source.repeat(times);
+            analyze(&source, Kind::Template).unwrap_err();
+            template(&source).unwrap_err();
+        }
+    }
+    let source = format!("{{% if a %}}{}{{% endif %}}", "{% elif a %}".repeat(50_000));
+    analyze(&source, Kind::Template).unwrap_err();
+    template(&source).unwrap_err();
+}
+
+#[test]
+fn a_long_chain_of_texts_is_fine() {
+    let source = vec!["'a'"; 60].join(" ~ ");
+    analyze(&source, Kind::Expression).unwrap();
+    assert_eq!(expression(&source), Ok("a".repeat(60).into()));
+    let source = format!("[{}]", vec!["1"; 400].join(", "));
+    assert_eq!(expression(&source).unwrap().as_array().unwrap().len(), 400);
 }

@@ -1,11 +1,8 @@
 //! What expressions and templates yield.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
-mod expr_support;
-
+use crate::support::{NoBlobs, OneBlob, blob, eval, expression, outcome, scope, template};
 use antiphon_kernel::expr::{blobs, run};
 use antiphon_kernel::{ErrorKind, Evaluated, Job, Record, Scope, Slot, Source, StepError, ValueRef, Want};
-use expr_support::{NoBlobs, OneBlob, blob, eval, expression, outcome, scope, template};
 use serde_json::{Value, json};
 
 #[test]
