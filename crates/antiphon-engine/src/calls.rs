@@ -1,0 +1,124 @@
+//! The calls that a run has in flight.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::task::{Context, Poll};
+
+use antiphon_kernel::{Answer, EffectClass, Entry, ErrorKind, OpId};
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::effects::{CallFailure, CallOutcome, Prepared};
+use crate::journal::Receipt;
+
+/// What came of a call.
+pub(crate) enum Landing {
+    Prepared(Result<Prepared, CallFailure>),
+    Called(CallOutcome),
+    /// It was never made: what it rests on could not be recorded.
+    Withheld,
+}
+
+/// A call that is over.
+pub(crate) struct Landed {
+    pub op: OpId,
+    pub class: EffectClass,
+    pub landing: Landing,
+    serial: u64,
+}
+
+struct Flight {
+    serial: u64,
+    cancel: CancellationToken,
+    /// Who waits for an answer inside the call, by the request's name.
+    asking: HashMap<String, Vec<oneshot::Sender<(Answer, Receipt)>>>,
+}
+
+/// Calls under way, by op. Dropping it drops them.
+#[derive(Default)]
+pub(crate) struct Calls {
+    running: FuturesUnordered<BoxFuture<'static, Landed>>,
+    flights: HashMap<OpId, Flight>,
+    serial: u64,
+}
+
+impl Calls {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    /// Starts `work` for `op`. A panic in it fails this call alone.
+    pub(crate) fn start<F>(&mut self, op: OpId, class: EffectClass, work: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = Landing> + Send + 'static,
+    {
+        self.serial += 1;
+        let serial = self.serial;
+        let cancel = CancellationToken::new();
+        let work = AssertUnwindSafe(work(cancel.clone())).catch_unwind();
+        self.flights.insert(op.clone(), Flight { serial, cancel, asking: HashMap::new() });
+        self.running.push(
+            async move {
+                let landing = work.await.unwrap_or_else(|_| {
+                    tracing::error!(op, "a call panicked");
+                    Landing::Called(CallOutcome::Failed(CallFailure {
+                        kind: ErrorKind::Unavailable,
+                        message: "an internal error of antiphon interrupted the call; its log tells more".into(),
+                        in_doubt: true,
+                    }))
+                });
+                Landed { op, class, landing, serial }
+            }
+            .boxed(),
+        );
+    }
+
+    /// The next call that is over and still of interest; `None` while there is nothing in flight.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Landed>> {
+        loop {
+            let Some(landed) = std::task::ready!(self.running.poll_next_unpin(cx)) else { return Poll::Ready(None) };
+            if self.flights.get(&landed.op).is_some_and(|flight| flight.serial == landed.serial) {
+                self.flights.remove(&landed.op);
+                return Poll::Ready(Some(landed));
+            }
+        }
+    }
+
+    /// Somebody inside the call waits for an answer; `false` if that call is over.
+    pub(crate) fn asks(&mut self, op: &str, name: String, reply: oneshot::Sender<(Answer, Receipt)>) -> bool {
+        self.flights.get_mut(op).map(|flight| flight.asking.entry(name).or_default().push(reply)).is_some()
+    }
+
+    /// Answers whoever waits inside the call, to be used once its record is on the disk.
+    pub(crate) fn answer(&mut self, op: &str, name: &str, answer: &Answer, receipt: &Receipt) {
+        let asking = self.flights.get_mut(op).and_then(|flight| flight.asking.remove(name));
+        for reply in asking.into_iter().flatten() {
+            let _ = reply.send((answer.clone(), receipt.clone()));
+        }
+    }
+
+    /// The call is not wanted any more.
+    pub(crate) fn cancel(&self, op: &str) {
+        if let Some(flight) = self.flights.get(op) {
+            flight.cancel.cancel();
+        }
+    }
+
+    /// None is wanted any more.
+    pub(crate) fn cancel_all(&self) {
+        self.flights.values().for_each(|flight| flight.cancel.cancel());
+    }
+}
+
+/// Whether the disk must have everything that was recorded before this call is made: what it does, or hands on, can't be
+/// taken back.
+pub(crate) fn needs_disk(class: EffectClass, entry: &Entry) -> bool {
+    class == EffectClass::AtMostOnce
+        || match entry {
+            Entry::Fresh => false,
+            Entry::Answers { answers, .. } | Entry::Attach { answers, .. } => !answers.is_empty(),
+        }
+}

@@ -1,0 +1,185 @@
+//! The runs in memory, and those that somebody looked at a moment ago.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use antiphon_kernel::Answer;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry::{Occupied, Vacant};
+use serde_json::Value;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use crate::api::{EngineError, Run, RunId};
+use crate::effects::Progress;
+use crate::journal::Receipt;
+
+/// How many runs without an actor keep their boards for the next who looks.
+const QUIET: usize = 256;
+/// How many progress reports wait for a slow listener before it misses some.
+const PROGRESS: usize = 64;
+
+/// The record that an actor's reply rests on; `None` if there was nothing to record.
+pub(crate) type Reply = Result<Option<Receipt>, EngineError>;
+
+/// What others tell a run's actor.
+pub(crate) enum Mail {
+    /// A call in flight asks something.
+    Asked { op: String, name: String, request: Value, reply: oneshot::Sender<(Answer, Receipt)> },
+    /// Somebody answers. `None` if nobody asks that.
+    Input { key: String, answer: Answer, reply: oneshot::Sender<Reply> },
+    /// Somebody wants the run to end.
+    Cancel { reason: String, reply: oneshot::Sender<Reply> },
+    /// Bring the board up to date.
+    Look { reply: oneshot::Sender<Reply> },
+}
+
+impl Mail {
+    /// Nobody will read it.
+    pub(crate) fn refuse(self, why: &str) {
+        match self {
+            Self::Input { reply, .. } | Self::Cancel { reply, .. } | Self::Look { reply } => {
+                let _ = reply.send(Err(EngineError::Storage(why.to_owned())));
+            }
+            Self::Asked { .. } => {}
+        }
+    }
+}
+
+/// What a run shows.
+pub(crate) struct Published {
+    pub run: Arc<Run>,
+    /// The record that it rests on.
+    pub receipt: Receipt,
+    /// All its calls so far were read-only.
+    pub read_only: bool,
+}
+
+/// Where a run shows itself. It outlives the actor as long as somebody looks.
+pub(crate) struct Board {
+    pub published: watch::Sender<Arc<Published>>,
+    progress: Mutex<Option<broadcast::Sender<Progress>>>,
+}
+
+impl Board {
+    pub(crate) fn new(published: Published) -> Arc<Self> {
+        Arc::new(Self { published: watch::Sender::new(Arc::new(published)), progress: Mutex::default() })
+    }
+
+    fn progress(&self) -> std::sync::MutexGuard<'_, Option<broadcast::Sender<Progress>>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows the progress of its calls. Of a run that has ended there is none: the channel is closed.
+    pub(crate) fn follow(&self) -> broadcast::Receiver<Progress> {
+        if self.published.borrow().run.ended_at.is_some() {
+            return broadcast::channel(1).1;
+        }
+        self.progress().get_or_insert_with(|| broadcast::Sender::new(PROGRESS)).subscribe()
+    }
+
+    pub(crate) fn report(&self, progress: Progress) {
+        if let Some(listeners) = &*self.progress() {
+            let _ = listeners.send(progress);
+        }
+    }
+
+    /// There will be no more progress.
+    pub(crate) fn hush(&self) {
+        self.progress().take();
+    }
+
+    /// Whether anybody follows it.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.published.receiver_count() > 0 || self.progress().as_ref().is_some_and(|sender| sender.receiver_count() > 0)
+    }
+}
+
+struct Entry {
+    board: Arc<Board>,
+    /// The actor's, if there is one.
+    mailbox: Option<mpsc::UnboundedSender<Mail>>,
+}
+
+/// The registry.
+#[derive(Default)]
+pub(crate) struct Registry {
+    entries: DashMap<RunId, Entry>,
+    /// Those without an actor, the oldest first; may name others too.
+    quiet: Mutex<VecDeque<RunId>>,
+}
+
+impl Registry {
+    /// Gives a run an actor. Whoever looked at its board before goes on doing so.
+    pub(crate) fn enter(&self, id: &RunId, mailbox: mpsc::UnboundedSender<Mail>, published: Published) -> Arc<Board> {
+        match self.entries.entry(id.clone()) {
+            Occupied(mut entry) => {
+                let entry = entry.get_mut();
+                entry.mailbox = Some(mailbox);
+                entry.board.published.send_replace(Arc::new(published));
+                Arc::clone(&entry.board)
+            }
+            Vacant(vacant) => {
+                let entry = Entry { board: Board::new(published), mailbox: Some(mailbox) };
+                Arc::clone(&vacant.insert(entry).board)
+            }
+        }
+    }
+
+    /// A board for a run that has no actor.
+    pub(crate) fn show(&self, id: &RunId, published: Published) -> Arc<Board> {
+        let board = Arc::clone(
+            &self.entries.entry(id.clone()).or_insert_with(|| Entry { board: Board::new(published), mailbox: None }).board,
+        );
+        self.is_quiet(id);
+        board
+    }
+
+    pub(crate) fn board(&self, id: &RunId) -> Option<Arc<Board>> {
+        self.entries.get(id).map(|entry| Arc::clone(&entry.board))
+    }
+
+    pub(crate) fn is_live(&self, id: &RunId) -> bool {
+        self.entries.get(id).is_some_and(|entry| entry.mailbox.is_some())
+    }
+
+    /// Hands mail to the run's actor; `false` if it has none. What was handed over will be answered.
+    pub(crate) fn send(&self, id: &RunId, mail: Mail) -> bool {
+        self.entries.get(id).is_some_and(|entry| entry.mailbox.as_ref().is_some_and(|mailbox| mailbox.send(mail).is_ok()))
+    }
+
+    /// The actor goes, unless there is mail for it. Atomic with [`Registry::send`].
+    pub(crate) fn leave(&self, id: &RunId, mailbox: &mpsc::UnboundedReceiver<Mail>) -> bool {
+        let Some(mut entry) = self.entries.get_mut(id) else { return true };
+        if !mailbox.is_empty() {
+            return false;
+        }
+        entry.mailbox = None;
+        drop(entry);
+        self.is_quiet(id);
+        true
+    }
+
+    /// Nothing that was shown of the run counts any more.
+    pub(crate) fn forget(&self, id: &RunId) {
+        self.entries.remove(id);
+    }
+
+    /// Forgets runs that have no actor and that nobody looks at.
+    pub(crate) fn forget_quiet(&self) {
+        self.entries.retain(|_, entry| entry.mailbox.is_some() || entry.board.is_watched());
+    }
+
+    fn is_quiet(&self, id: &RunId) {
+        let oldest = {
+            let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+            quiet.push_back(id.clone());
+            if quiet.len() <= QUIET {
+                return;
+            }
+            quiet.pop_front()
+        };
+        if let Some(oldest) = oldest {
+            self.entries.remove_if(&oldest, |_, entry| entry.mailbox.is_none() && !entry.board.is_watched());
+        }
+    }
+}
