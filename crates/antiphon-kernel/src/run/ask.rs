@@ -126,5 +126,10 @@ fn sampled(result: &Value) -> Value {
     };
     let text: Vec<&str> = blocks.iter().filter_map(|block| block.get("text")?.as_str()).collect();
     let text = text.join("\n");
-    json!({ "output": text, "blocks": blocks, "model": result.get("model") })
+    let model = result.get("model");
+    // Whoever took the answer has read it by the step's `choose` or `schema`, if it has one.
+    match result.get("output") {
+        Some(output) => json!({ "output": output, "text": text, "blocks": blocks, "model": model }),
+        None => json!({ "output": text, "blocks": blocks, "model": model }),
+    }
 }
