@@ -37,7 +37,7 @@ enum Rendering {
 /// Why a call stops following its run.
 enum Stop {
     /// The run has ended.
-    Ended(Run),
+    Ended(Box<Run>),
     /// It needs answers that this rendering hands out.
     Asks,
     /// It takes too long.
@@ -193,14 +193,17 @@ impl Call<'_> {
                     let run = run?;
                     revision = run.revision;
                     if run.view.status.is_terminal() {
-                        return Ok(Stop::Ended(run));
+                        return Ok(Stop::Ended(Box::new(run)));
                     }
                     reporter.steps(&run.view).await;
                     if !run.view.questions.is_empty() && rendering != Rendering::Pushed {
                         return Ok(Stop::Asks);
                     }
+                    let asks = !run.view.questions.is_empty();
+                    // Nobody is shown a question that is not durable: that is what `view` waits for.
+                    let run = if asks && !followed.seen { engine.view(&followed.id).await? } else { run };
                     pushes.follow(&run).await?;
-                    if !run.view.questions.is_empty() && pushes.is_empty() {
+                    if asks && pushes.is_empty() {
                         return Ok(Stop::Asks);
                     }
                 }

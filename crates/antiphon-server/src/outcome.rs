@@ -87,7 +87,7 @@ pub(crate) fn activity(step: &StepView) -> Option<String> {
         StepPhase::Polling => "waiting for a server's task",
         _ => return None,
     };
-    let attempt = (step.attempt > 1).then(|| format!(", attempt {}", step.attempt)).unwrap_or_default();
+    let attempt = if step.attempt > 1 { format!(", attempt {}", step.attempt) } else { String::new() };
     let items = step.items.map(|(ended, all)| format!(", {ended} of {all}")).unwrap_or_default();
     Some(format!("`{}` {doing}{attempt}{items}", step.path))
 }

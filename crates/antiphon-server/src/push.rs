@@ -115,20 +115,17 @@ impl<'a> Pushes<'a> {
     pub(crate) async fn take(&mut self, pushed: Pushed) -> Result<(), EngineError> {
         let Pushed { key, response: Some(response) } = pushed else { return Ok(()) };
         let Some((question, _)) = self.asked.remove(&key) else { return Ok(()) };
-        let answer = match response {
-            Ok(response) => question::answer(&question, response),
+        let engine = &*self.shared.engine;
+        let given = match response {
+            Ok(response) => question::give(engine, self.run, &question, response).await,
             Err(ServiceError::McpError(error)) if error.code.0 == REJECTED => {
-                Ok(Answer { action: Action::Decline, content: None })
+                engine.input(self.run, &key, Answer { action: Action::Decline, content: None }).await
             }
             Err(error) => {
                 tracing::debug!(%error, %key, "the caller can't be asked");
                 self.given_up.insert(key);
                 return Ok(());
             }
-        };
-        let given = match answer {
-            Ok(answer) => self.shared.engine.input(self.run, &key, answer).await.map(drop),
-            Err(message) => Err(EngineError::InvalidAnswer { key: key.clone(), message }),
         };
         match given {
             Err(EngineError::InvalidAnswer { message, .. }) => {
@@ -140,7 +137,7 @@ impl<'a> Pushes<'a> {
                 }
                 self.ask(&question, Some(&message)).await
             }
-            other => other,
+            other => other.map(drop),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Questions of a run, as requests that a caller can answer, and what comes back.
 
-use antiphon_engine::{Engine, EngineError};
+use antiphon_engine::{Engine, EngineError, RunId};
 use antiphon_kernel::{Action, Answer, Asking, Question};
 use rmcp::model::InputRequest;
 use serde_json::{Value, json};
@@ -23,10 +23,13 @@ pub(crate) async fn request(
             "method": "elicitation/create",
             "params": { "mode": "url", "message": noted(message, note), "url": url, "elicitationId": question.key },
         }),
-        Asking::Sample { request } if can.sampling => json!({
-            "method": "sampling/createMessage",
-            "params": sampling::params(&*engine.value(request).await?, note),
-        }),
+        Asking::Sample { request } if can.sampling => match sampling::params(&*engine.value(request).await?, note) {
+            Ok(params) => json!({ "method": "sampling/createMessage", "params": params }),
+            Err(error) => {
+                tracing::debug!(key = %question.key, error, "no model can answer this");
+                return Ok(None);
+            }
+        },
         Asking::Relayed { request, .. } if relayable(request, can) => request.clone(),
         _ => return Ok(None),
     };
@@ -39,22 +42,37 @@ pub(crate) async fn request(
     }
 }
 
-/// What the caller answered: the result of the request that [`request`] made.
+/// Gives the run what the caller answered: the result of the request that [`request`] made. `false` if the question is not open
+/// any more.
 ///
 /// # Errors
-/// What is wrong with it, for people.
-pub(crate) fn answer(question: &Question, response: Value) -> Result<Answer, String> {
-    let by_model = match &question.ask {
-        Asking::Sample { .. } => true,
-        Asking::Relayed { request, .. } => method(request) != "elicitation/create",
-        _ => false,
+/// [`EngineError::InvalidAnswer`] if it does not fit, and the engine's own.
+pub(crate) async fn give(
+    engine: &dyn Engine,
+    run: &RunId,
+    question: &Question,
+    response: Value,
+) -> Result<bool, EngineError> {
+    let answer = match &question.ask {
+        Asking::Sample { request } => {
+            let request = engine.value(request).await?;
+            sampling::answer(&request, response).map(accepted)
+        }
+        Asking::Relayed { request, .. } if method(request) != "elicitation/create" => Ok(accepted(response)),
+        _ => elicited(&question.ask, response),
     };
-    if by_model {
-        return match response {
-            Value::Object(_) => Ok(Answer { action: Action::Accept, content: Some(response) }),
-            _ => Err("the answer must be the result of the request, an object".to_owned()),
-        };
+    match answer {
+        Ok(answer) => engine.input(run, &question.key, answer).await,
+        Err(message) => Err(EngineError::InvalidAnswer { key: question.key.clone(), message }),
     }
+}
+
+fn accepted(content: Value) -> Answer {
+    Answer { action: Action::Accept, content: Some(content) }
+}
+
+/// The answer in an `ElicitResult`.
+fn elicited(ask: &Asking, response: Value) -> Result<Answer, String> {
     let action = match response.get("action").and_then(Value::as_str) {
         Some("accept") => Action::Accept,
         Some("decline") => Action::Decline,
@@ -62,10 +80,10 @@ pub(crate) fn answer(question: &Question, response: Value) -> Result<Answer, Str
         _ => return Err("`action` must be `accept`, `decline` or `cancel`".to_owned()),
     };
     let content = response.get("content").filter(|content| !content.is_null()).cloned();
-    match (&question.ask, action, content) {
-        (Asking::Doubt { .. }, Action::Accept, content) => doubt_answer(content),
-        (_, Action::Accept, content) => Ok(Answer { action, content }),
-        (_, action, _) => Ok(Answer { action, content: None }),
+    match (ask, action) {
+        (Asking::Doubt { .. }, Action::Accept) => doubt_answer(content),
+        (_, Action::Accept) => Ok(Answer { action, content }),
+        _ => Ok(Answer { action, content: None }),
     }
 }
 

@@ -55,11 +55,7 @@ pub(crate) async fn give(
     let mut problems = BTreeMap::new();
     for question in &run.view.questions {
         let Some(response) = responses.remove(&question.key) else { continue };
-        let given = match question::answer(question, response) {
-            Ok(answer) => engine.input(&run.id, &question.key, answer).await,
-            Err(message) => Err(EngineError::InvalidAnswer { key: question.key.clone(), message }),
-        };
-        match given {
+        match question::give(engine, &run.id, question, response).await {
             Ok(_) => {}
             Err(EngineError::InvalidAnswer { key, message }) => {
                 problems.insert(key, message);

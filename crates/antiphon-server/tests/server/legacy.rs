@@ -11,6 +11,7 @@ async fn a_question_is_pushed_and_the_call_goes_on_with_its_answer() {
     let call = pipe.begin("tools/call", json!({ "name": "approve", "arguments": {} })).await;
     let asked = pipe.pushed("elicitation/create").await;
     assert_eq!(asked["params"]["message"], "Deploy main?");
+    assert!(fixture.engine.is_durable("run-1"), "nobody is shown a question that is not durable");
     pipe.send(json!({ "jsonrpc": "2.0", "id": asked["id"], "result": { "action": "accept", "content": {} } })).await;
     let response = pipe.response(call).await;
     assert_eq!(response["result"]["structuredContent"]["action"], "accept");
