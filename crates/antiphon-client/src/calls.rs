@@ -8,7 +8,7 @@ use rmcp::ClientHandler;
 use rmcp::model::{
     ClientCapabilities, ClientConfig, CustomRequest, CustomResult, ElicitRequestParams, ElicitResult,
     ElicitationCapability, ErrorCode, ErrorData, FormElicitationCapability, Implementation, ProgressNotificationParam,
-    ProgressToken, RequestId, UrlElicitationCapability,
+    ProgressToken, ProtocolVersion, RequestId, UrlElicitationCapability,
 };
 use rmcp::service::{InboundStreamOrigin, NotificationContext, RequestContext, RoleClient};
 use serde_json::{Value, json};
@@ -145,7 +145,10 @@ impl ClientHandler for Handler {
                 .with_form(FormElicitationCapability::new())
                 .with_url(UrlElicitationCapability::new())
         });
-        ClientConfig::new(capabilities, Implementation::new("antiphon", env!("CARGO_PKG_VERSION")))
+        let mut info = ClientConfig::new(capabilities, Implementation::new("antiphon", env!("CARGO_PKG_VERSION")));
+        // What `initialize` says. Left alone, rmcp would name a version there that has no `initialize`.
+        info.protocol_version = ProtocolVersion::V_2025_11_25;
+        info
     }
 
     async fn create_elicitation(

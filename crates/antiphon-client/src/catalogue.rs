@@ -126,8 +126,8 @@ impl Connection {
         let mut seen = HashSet::new();
         let mut cursor: Option<String> = None;
         for _ in 0..MAX_PAGES {
-            let mut list = ListToolsRequest::default();
-            list.params = cursor.map(|cursor| PaginatedRequestParams::default().with_cursor(Some(cursor)));
+            let params = cursor.map(|cursor| PaginatedRequestParams::default().with_cursor(Some(cursor)));
+            let list = ListToolsRequest { params, ..ListToolsRequest::default() };
             let mut page = self
                 .request(ClientRequest::ListToolsRequest(list), Map::new(), cx)
                 .await

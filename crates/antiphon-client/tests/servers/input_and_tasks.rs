@@ -1,13 +1,10 @@
 //! Calls that ask, and calls that become tasks.
-#![expect(clippy::unwrap_used)]
-
-mod support;
 
 use std::collections::BTreeMap;
 
+use crate::support::*;
 use antiphon_client::{CallContext, Client, Consent, ErrorKind, Outcome, Session, TaskHandle};
 use serde_json::{Value, json};
-use support::*;
 
 fn asking(mode: &str) -> Client {
     let mut config = fixture(mode);
@@ -51,7 +48,10 @@ async fn a_legacy_server_asks_in_mid_call() {
     let questions = questions.lock().unwrap();
     let [(name, request)] = questions.as_slice() else { panic!("{questions:?}") };
     assert_eq!(name, "ask-1");
-    assert_eq!((&request["method"], &request["params"]["message"]), (&json!("elicitation/create"), &json!("Which colour?")));
+    assert_eq!(
+        (&request["method"], &request["params"]["message"]),
+        (&json!("elicitation/create"), &json!("Which colour?"))
+    );
 }
 
 #[tokio::test]
@@ -170,7 +170,7 @@ async fn cancelling_reaches_the_task() {
     cx.progress = std::sync::Arc::new(move |_| cancel.cancel());
     let error = client.attach(&task, BTreeMap::new(), &cx).await.unwrap_err();
     assert!(!error.in_doubt);
-    assert_eq!(error.to_string(), "server `fixture` cancelled its task");
+    assert_eq!(error.to_string(), "server `fixture` cancelled its task: as you wish");
     client.shutdown().await;
 }
 

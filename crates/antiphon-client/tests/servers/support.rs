@@ -55,9 +55,11 @@ pub async fn echo(client: &Client, said: &str) -> String {
     }
 }
 
+/// What was seen, in order.
+pub type Seen<T> = Arc<Mutex<Vec<T>>>;
+
 /// A context that keeps the progress that it is told.
-#[allow(dead_code, reason = "not every test file needs all of these")]
-pub fn watched() -> (CallContext, Arc<Mutex<Vec<Progress>>>) {
+pub fn watched() -> (CallContext, Seen<Progress>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let keep = Arc::clone(&seen);
     let mut cx = CallContext::detached();
@@ -66,8 +68,7 @@ pub fn watched() -> (CallContext, Arc<Mutex<Vec<Progress>>>) {
 }
 
 /// A context whose questions are all answered with `red`, and that keeps them.
-#[allow(dead_code, reason = "not every test file needs all of these")]
-pub fn answering(run: &str) -> (CallContext, Arc<Mutex<Vec<(String, Value)>>>) {
+pub fn answering(run: &str) -> (CallContext, Seen<(String, Value)>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let keep = Arc::clone(&seen);
     let mut cx = CallContext::detached();

@@ -1,0 +1,6 @@
+//! The client against real servers: child processes, and HTTP on loopback.
+#![expect(clippy::unwrap_used)]
+
+mod input_and_tasks;
+mod stdio;
+mod support;
