@@ -1,0 +1,79 @@
+//! A project in a scratch folder: files, a database of its own, and nothing of the user's.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::program;
+
+/// A folder with a project in it; it goes away with the test.
+pub struct Scratch {
+    folder: tempfile::TempDir,
+}
+
+impl Scratch {
+    /// An empty project.
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a scratch folder") }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where the fixture server logs its calls.
+    pub fn log(&self) -> PathBuf {
+        self.path().join("calls.jsonl")
+    }
+
+    /// The database, wherever `--db` puts it.
+    pub fn database(&self) -> PathBuf {
+        self.path().join("runs.db")
+    }
+
+    /// Writes a file; `${FIXTURE}`, `${LOG}` and `${FILES}` stand for the fixture server, its log and the file server.
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        let text = text
+            .replace("${FIXTURE}", &program("fixture-server").display().to_string())
+            .replace("${MISBEHAVING}", &program("misbehaving-server").display().to_string())
+            .replace("${FILES}", &program("antiphon-file-server").display().to_string())
+            .replace("${LOG}", &self.log().display().to_string());
+        let path = self.path().join(name);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).unwrap();
+        }
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// `antiphon` in this folder, with this project's database.
+    pub fn antiphon(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(program("antiphon"));
+        command
+            .args(args)
+            .current_dir(self.path())
+            .env("XDG_DATA_HOME", self.path().join("data"))
+            .env("XDG_RUNTIME_DIR", self.path())
+            .env_remove("ANTIPHON_LOG");
+        command
+    }
+
+    /// Runs `antiphon` to its end: exit code, stdout, stderr.
+    pub fn run(&self, args: &[&str]) -> (i32, String, String) {
+        let output = self.antiphon(args).stdin(std::process::Stdio::null()).output().expect("antiphon starts");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    }
+
+    /// The calls that the fixture server logged.
+    pub fn calls(&self) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(self.log()).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}

