@@ -1,1 +1,71 @@
-fn main() {}
+//! `antiphon`: workflows of MCP agents on the command line, and as one MCP server.
+
+mod adhoc;
+mod cli;
+mod exit;
+mod exposed;
+mod fault;
+mod input;
+mod key;
+mod late;
+mod owner;
+mod project;
+mod sources;
+mod stop;
+mod store;
+mod trust;
+mod ui;
+mod world;
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+use std::thread::available_parallelism;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::exit::Exit;
+use crate::fault::Fault;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    log_to_stderr();
+    // Libraries choose no TLS provider; whoever connects finds this one. It fails only if there is one already.
+    let _ = rustls_graviola::default_provider().install_default();
+    let workers = available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8));
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&Fault::internal(format!("can't start: {error}"))),
+    };
+    let done = runtime.block_on(cli.run());
+    // A blocked read of standard input must not keep the process.
+    runtime.shutdown_background();
+    match done {
+        Ok(exit) => exit.into(),
+        Err(fault) => report(&fault),
+    }
+}
+
+fn report(fault: &Fault) -> ExitCode {
+    for report in &fault.reports {
+        match fault.exit {
+            // Not an error: what was asked for, and how to go on.
+            Exit::Paused => eprintln!("{report}"),
+            _ => eprintln!("{report:?}"),
+        }
+    }
+    fault.exit.into()
+}
+
+/// `ANTIPHON_LOG` says what is logged, such as `debug` or `antiphon_engine=trace`. rmcp logs payloads, which may hold secrets.
+fn log_to_stderr() {
+    let filter = std::env::var("ANTIPHON_LOG").unwrap_or_else(|_| "warn,antiphon=info".to_owned());
+    let filter = EnvFilter::new(format!("rmcp=warn,{filter}"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .without_time()
+        .with_target(false)
+        .init();
+}

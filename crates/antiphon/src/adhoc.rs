@@ -1,0 +1,45 @@
+//! The plan of a single call: so `antiphon call` is journalled, can be in doubt, and asks, like any step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use antiphon_kernel::{
+    Callee, Expr, Graph, KERNEL_VERSION, Limits, OnDoubt, OnError, Plan, Source, Step, Target, Verb, Workflow,
+};
+use serde_json::json;
+
+/// The only step's id.
+const STEP: &str = "call";
+
+/// A plan that calls one tool with the run's input, and yields what it yields.
+pub fn plan(server: &str, tool: &str) -> Plan {
+    let name = format!("{server}.{tool}");
+    let reads = |source: &str, steps: &[&str], vars: &[&str]| Expr {
+        source: Source::Expression(source.to_owned()),
+        steps: steps.iter().map(|&step| step.to_owned()).collect::<BTreeSet<_>>(),
+        vars: vars.iter().map(|&var| var.to_owned()).collect::<BTreeSet<_>>(),
+    };
+    let callee = Callee::Tool { server: server.to_owned(), tool: tool.to_owned() };
+    let step = Step {
+        id: STEP.to_owned(),
+        verb: Verb::Call { target: Target::Fixed(callee), with: reads("input", &[], &["input"]) },
+        deps: BTreeMap::new(),
+        when: None,
+        for_each: None,
+        repeat: None,
+        retry: None,
+        timeout_ms: None,
+        expect: None,
+        on_error: OnError::Fail,
+        undo: None,
+        effects: None,
+        on_doubt: OnDoubt::Ask,
+    };
+    let workflow = Workflow {
+        name: name.clone(),
+        // The server knows what its tool takes.
+        input_schema: json!({ "type": "object" }),
+        output_schema: None,
+        body: Graph { steps: vec![step], output: None },
+    };
+    Plan { kernel: KERNEL_VERSION, root: name.clone(), workflows: BTreeMap::from([(name, workflow)]), limits: Limits::default() }
+}

@@ -1,0 +1,165 @@
+//! `serve`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use antiphon_server::{HttpOptions, Server, Token};
+use clap::{Args, ValueEnum};
+use tokio::net::TcpListener;
+
+use super::Db;
+use super::run::TrustArgs;
+use crate::exit::Exit;
+use crate::exposed;
+use crate::fault::Fault;
+use crate::owner::{Door, Link, relay};
+use crate::project::{Place, shown};
+use crate::stop::Stop;
+use crate::trust::{self, Trust};
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Workflow files, or folders of them [default: the current folder]
+    paths: Vec<PathBuf>,
+    /// How callers reach it
+    #[arg(long, value_enum, default_value_t = Transport::Stdio)]
+    transport: Transport,
+    #[command(flatten)]
+    http: HttpArgs,
+    #[command(flatten)]
+    trust: TrustArgs,
+    #[command(flatten)]
+    db: Db,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Transport {
+    Stdio,
+    Http,
+}
+
+#[derive(Debug, Args)]
+struct HttpArgs {
+    /// HTTP: the address to listen on
+    #[arg(long, default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// HTTP: the port; 0 takes a free one
+    #[arg(long, default_value_t = 8765)]
+    port: u16,
+    /// HTTP: ask for a bearer token, the value of the environment variable ENV; whoever has it is `token:NAME`; repeatable
+    #[arg(long = "token", value_name = "NAME=ENV")]
+    tokens: Vec<String>,
+    /// HTTP: also answer to this value of the Host header; repeatable
+    #[arg(long = "allow-host", value_name = "HOST")]
+    hosts: Vec<String>,
+    /// HTTP: also answer to pages of this origin; repeatable
+    #[arg(long = "allow-origin", value_name = "ORIGIN")]
+    origins: Vec<String>,
+}
+
+/// Serves until the host closes its side, or a signal comes.
+pub async fn serve(args: ServeArgs) -> Result<Exit, Fault> {
+    let mut stop = Stop::listen()?;
+    let paths = match args.paths.as_slice() {
+        [] => vec![Place::here()?.folder],
+        paths => paths.iter().map(|path| Place::of(path).map(|place| place.file.unwrap_or(place.folder))).collect::<Result<_, _>>()?,
+    };
+    let http = match args.transport {
+        Transport::Http => Some(args.http.options()?),
+        Transport::Stdio => None,
+    };
+    let place = agreed(&paths, &args)?;
+    let store = args.db.store(&place)?;
+    let mut door = Door::new(store, paths.clone());
+    let served = tokio::select! {
+        () = stop.requested() => Ok(()),
+        served = async {
+            match http {
+                None => stdio(&mut door, &paths).await,
+                Some(options) => over_http(&mut door, &paths, &args.http, options).await,
+            }
+        } => served,
+    };
+    door.close().await;
+    served.map(|()| Exit::Ok)
+}
+
+/// The project that all these paths belong to, once its commands are agreed to.
+fn agreed(paths: &[PathBuf], args: &ServeArgs) -> Result<Place, Fault> {
+    let served = exposed::load(paths)?;
+    let Some(first) = served.first().map(|served| served.place.clone()) else {
+        return Err(Fault::usage("there is nothing to serve", "name a workflow file, or a folder of them"));
+    };
+    if let Some(other) = served.iter().find(|served| served.place.root != first.root && args.db.db.is_none()) {
+        return Err(Fault::usage(
+            format!("{} and {} are different projects", shown(&first.root), shown(&other.place.root)),
+            "serve them separately, or name one database for both with --db",
+        ));
+    }
+    let store = args.db.store(&first)?;
+    store.create()?;
+    let lines = served.iter().flat_map(|served| {
+        let used = served.workflows.iter().flat_map(|workflow| workflow.servers_used.iter().cloned()).collect();
+        trust::command_lines(&served.checked.project, &used)
+    });
+    Trust::at(&store.trusted).obtain(lines, args.trust.trust)?;
+    Ok(first)
+}
+
+async fn stdio(door: &mut Door, paths: &[PathBuf]) -> Result<(), Fault> {
+    if let Some(owning) = door.owner().await? {
+        return owning.server(paths)?.serve_stdio().await.map_err(Fault::internal);
+    }
+    let host = Link { reader: Box::new(tokio::io::stdin()), writer: Box::new(tokio::io::stdout()) };
+    relay(host, async || door.open().await).await
+}
+
+async fn over_http(door: &mut Door, paths: &[PathBuf], args: &HttpArgs, options: HttpOptions) -> Result<(), Fault> {
+    let address = (args.host, args.port);
+    let unusable = |e| Fault::usage(format!("can't listen on {}:{}: {e}", args.host, args.port), "choose another --port");
+    let listener = TcpListener::bind(address).await.map_err(unusable)?;
+    let address = listener.local_addr().map_err(unusable)?;
+    let Some(owning) = door.owner().await? else {
+        return Err(Fault::internal_with(
+            "another process owns this project's runs, and HTTP is served by the owner alone",
+            "start `antiphon serve --transport http` first and let the others attach, or give it a database of its own (--db)",
+        ));
+    };
+    let server: Server = owning.server(paths)?;
+    eprintln!("listening on http://{address}/mcp");
+    server.serve_http(listener, options).await.map_err(Fault::internal)
+}
+
+impl HttpArgs {
+    fn options(&self) -> Result<HttpOptions, Fault> {
+        let mut options = HttpOptions::default();
+        options.allowed_hosts.extend(self.hosts.iter().cloned());
+        options.allowed_origins.extend(self.origins.iter().cloned());
+        options.tokens = self.tokens.iter().map(|token| named_token(token)).collect::<Result<_, _>>()?;
+        if !self.host.is_loopback() {
+            if options.tokens.is_empty() {
+                return Err(Fault::usage(
+                    format!("{} can be reached from other machines", self.host),
+                    "ask for a token: --token NAME=ENV",
+                ));
+            }
+            if !self.host.is_unspecified() {
+                options.allowed_hosts.push(self.host.to_string());
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn named_token(text: &str) -> Result<Token, Fault> {
+    let how = "write --token NAME=ENV, where ENV is an environment variable that holds the secret";
+    let Some((name, variable)) = text.split_once('=') else {
+        // Not repeated: somebody may have put the secret itself here.
+        return Err(Fault::usage("a --token is not NAME=ENV", how));
+    };
+    match std::env::var(variable) {
+        Ok(secret) if !secret.is_empty() => Ok(Token::new(name, &secret)),
+        _ => Err(Fault::usage(format!("the environment variable of --token {name}=… is not set"), how)),
+    }
+}

@@ -1,0 +1,97 @@
+//! A host's way to the runs, whoever owns them.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+
+use super::own::Owning;
+use super::relay::Link;
+use super::seat::{self, Seat};
+use crate::fault::Fault;
+use crate::store::Store;
+
+/// What a process that serves a host says first on the owner's socket: which workflows the host is to see.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// Workflow files and folders.
+    pub paths: Vec<PathBuf>,
+}
+
+impl Attach {
+    /// The JSON-RPC method.
+    pub const METHOD: &'static str = "antiphon/attach";
+}
+
+/// Opens connections for one host.
+pub struct Door {
+    store: Store,
+    attach: Attach,
+    owning: Option<Owning>,
+}
+
+impl Door {
+    /// A door for a host that sees these workflow files and folders.
+    pub fn new(store: Store, paths: Vec<PathBuf>) -> Self {
+        Self { store, attach: Attach { paths }, owning: None }
+    }
+
+    /// A connection to whoever owns the runs by now, or to this process once it does.
+    pub async fn open(&mut self) -> Result<Link, Fault> {
+        loop {
+            if let Some(owning) = &self.owning {
+                return owning.link(&self.attach);
+            }
+            match seat::take(&self.store).await? {
+                Seat::Owner(owning) => self.owning = Some(owning),
+                Seat::Attached(stream) => {
+                    if let Some(link) = self.attach.to(stream).await? {
+                        return Ok(link);
+                    }
+                    tokio::time::sleep(seat::PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Takes the seat of the owner if it is free, and says whether this process sits there.
+    pub async fn owner(&mut self) -> Result<Option<&Owning>, Fault> {
+        if self.owning.is_none() {
+            if let Seat::Owner(owning) = seat::take(&self.store).await? {
+                self.owning = Some(owning);
+            }
+        }
+        Ok(self.owning.as_ref())
+    }
+
+    /// As [`super::Hub::close`].
+    pub async fn close(&self) {
+        if let Some(owning) = &self.owning {
+            owning.close().await;
+        }
+    }
+}
+
+impl Attach {
+    /// Says it to an owner. `None`: the owner is gone.
+    async fn to(&self, stream: UnixStream) -> Result<Option<Link>, Fault> {
+        let (reader, mut writer) = stream.into_split();
+        let mut reader = BufReader::new(reader);
+        let request = json!({ "jsonrpc": "2.0", "id": Self::METHOD, "method": Self::METHOD, "params": self });
+        if writer.write_all(format!("{request}\n").as_bytes()).await.is_err() {
+            return Ok(None);
+        }
+        let mut reply = String::new();
+        if !matches!(reader.read_line(&mut reply).await, Ok(1..)) {
+            return Ok(None);
+        }
+        let reply: Value = serde_json::from_str(&reply)
+            .map_err(|e| Fault::internal(format!("the owner's answer is not JSON: {e}")))?;
+        match reply.get("error") {
+            Some(error) => Err(super::client::fault_of(error)),
+            None => Ok(Some(Link { reader: Box::new(reader), writer: Box::new(writer) })),
+        }
+    }
+}

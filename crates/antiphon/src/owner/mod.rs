@@ -1,0 +1,17 @@
+//! One process owns a project's runs; every other reaches them through it, and takes its place when it is gone.
+
+mod client;
+mod desk;
+mod door;
+mod hub;
+mod lock;
+mod own;
+mod relay;
+mod seat;
+mod socket;
+mod transcript;
+pub mod verbs;
+
+pub use self::door::Door;
+pub use self::hub::Hub;
+pub use self::relay::{Link, relay};

@@ -1,0 +1,184 @@
+//! Being the owner: the engine, the socket, and those who attach.
+
+use std::io::{self, Cursor};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use antiphon_engine::Owner;
+use antiphon_server::{Catalog, ControlError, Server, ServerOptions};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::desk::{Desk, refusal};
+use super::door::Attach;
+use super::lock::{Holder, Lock};
+use super::relay::Link;
+use super::socket::Socket;
+use crate::exposed;
+use crate::fault::Fault;
+use crate::key;
+use crate::store::Store;
+
+
+/// How long calls in flight may go on when the owner stops.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// The longest first line of a connection.
+const MAX_GREETING: u64 = 64 * 1024;
+
+/// A pipe in this process holds so many bytes before its writer waits.
+const PIPE_BYTES: usize = 256 * 1024;
+
+/// This process owns a project's runs.
+pub struct Owning {
+    reception: Arc<Reception>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    /// The last to go: whoever gets the lock next must find the database and the socket's path free.
+    _lock: Lock,
+}
+
+/// What every connection needs.
+struct Reception {
+    desk: Arc<Desk>,
+    seal_key: Vec<u8>,
+    stop: CancellationToken,
+}
+
+impl Owning {
+    /// Opens the database (what was going on goes on) and listens.
+    pub fn open(mut lock: Lock, store: &Store) -> Result<Self, Fault> {
+        let desk = Arc::new(Desk::driving(store)?);
+        let seal_key = key::load(&store.key)?;
+        let listening = |e: io::Error| {
+            Fault::internal_with(format!("can't listen beside {}: {e}", store.db.display()), "is the disk full, or read-only?")
+        };
+        let path = store.socket_path().map_err(listening)?;
+        let socket = Socket::bind(&path).map_err(listening)?;
+        let holder = Holder { pid: std::process::id(), version: env!("CARGO_PKG_VERSION").to_owned(), socket: path };
+        lock.announce(&holder).map_err(listening)?;
+
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let reception = Arc::new(Reception { desk, seal_key, stop: stop.clone() });
+        tasks.spawn(accept(socket, reception.clone(), tasks.clone()));
+        Ok(Self { reception, stop, tasks, _lock: lock })
+    }
+
+    /// Where the command line is answered.
+    pub fn desk(&self) -> &Desk {
+        &self.reception.desk
+    }
+
+    /// A server of these workflow files and folders, over this process's runs.
+    pub fn server(&self, paths: &[PathBuf]) -> Result<Server, Fault> {
+        self.reception.server(Some(paths))
+    }
+
+    /// A connection to [`Owning::server`] in this process.
+    pub fn link(&self, attach: &Attach) -> Result<Link, Fault> {
+        let server = self.server(&attach.paths)?;
+        let (near, far) = tokio::io::duplex(PIPE_BYTES);
+        self.tasks.spawn(async move {
+            if let Err(error) = server.serve_stream(far, Owner::local(), None).await {
+                tracing::warn!(%error, "a connection ended badly");
+            }
+        });
+        Ok(Link::over(near))
+    }
+
+    /// Dispatches no more, waits a little for calls in flight, flushes, and hangs up.
+    pub async fn close(&self) {
+        self.reception.desk.engine.pause(GRACE).await;
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.reception.desk.world.shutdown().await;
+    }
+}
+
+impl Reception {
+    /// A server; without paths one that only takes the command line's requests.
+    fn server(&self, paths: Option<&[PathBuf]>) -> Result<Server, Fault> {
+        let catalog = match paths {
+            Some(paths) => exposed::catalog(&self.desk.world, paths)?,
+            None => Catalog::default(),
+        };
+        let server = Server::new(self.desk.engine.clone(), catalog, ServerOptions::new(self.seal_key.clone()))
+            .map_err(|error| Fault::internal(format!("the key beside the database can't be used: {error}")))?;
+        let (stop, stopped) = (self.stop.clone(), server.clone());
+        tokio::spawn(async move {
+            stop.cancelled().await;
+            stopped.stop();
+        });
+        Ok(server)
+    }
+
+    /// Serves one connection. A first line of [`Attach`] says which workflows its host is to see; anything else is MCP already.
+    async fn receive(&self, stream: UnixStream) -> io::Result<()> {
+        #[derive(Deserialize)]
+        struct Greeting {
+            id: Value,
+            method: String,
+            params: Attach,
+        }
+
+        let (reader, mut writer) = stream.into_split();
+        let mut reader = BufReader::new(reader);
+        let mut first = Vec::new();
+        (&mut reader).take(MAX_GREETING).read_until(b'\n', &mut first).await?;
+        let greeting = serde_json::from_slice::<Greeting>(&first).ok().filter(|said| said.method == Attach::METHOD);
+        let server = match greeting {
+            None => self.server(None).map(|server| (server, first)),
+            Some(Greeting { id, params, .. }) => {
+                let server = self.server(Some(&params.paths));
+                let reply = match &server {
+                    Ok(_) => json!({ "jsonrpc": "2.0", "id": id, "result": {} }),
+                    Err(fault) => {
+                        let ControlError { code, message, data } = refusal(fault);
+                        json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message, "data": data } })
+                    }
+                };
+                writer.write_all(format!("{reply}\n").as_bytes()).await?;
+                server.map(|server| (server, Vec::new()))
+            }
+        };
+        let Ok((server, unread)) = server else { return Ok(()) };
+        let stream = tokio::io::join(Cursor::new(unread).chain(reader), writer);
+        server.serve_stream(stream, Owner::local(), Some(self.desk.clone())).await.map_err(io::Error::other)
+    }
+}
+
+async fn accept(socket: Socket, reception: Arc<Reception>, tasks: TaskTracker) {
+    loop {
+        let stream = tokio::select! {
+            () = reception.stop.cancelled() => return,
+            stream = socket.accept() => stream,
+        };
+        match stream {
+            Ok(stream) => {
+                let reception = reception.clone();
+                tasks.spawn(async move {
+                    let stop = reception.stop.clone();
+                    let served = tokio::select! {
+                        () = stop.cancelled() => Ok(()),
+                        served = reception.receive(stream) => served,
+                    };
+                    if let Err(error) = served {
+                        tracing::debug!(%error, "a connection ended badly");
+                    }
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: wait for some to come back.
+                tracing::warn!(%error, "can't accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}

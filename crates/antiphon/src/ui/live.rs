@@ -1,0 +1,164 @@
+//! The live view of a run: one line a step, redrawn in place.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use antiphon_engine::Progress;
+use antiphon_kernel::{RunView, StepPhase, StepView};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::time::{now_ms, span};
+
+/// How many steps inside blocks, iterations and nested workflows are shown at a time.
+const MAX_INNER: usize = 8;
+
+/// A run on the terminal (standard error). Invisible when that is none.
+pub struct Live {
+    area: MultiProgress,
+    lines: BTreeMap<String, ProgressBar>,
+    progress: BTreeMap<String, Progress>,
+    last: Option<RunView>,
+}
+
+impl Live {
+    /// An empty view.
+    pub fn new() -> Self {
+        Self { area: MultiProgress::new(), lines: BTreeMap::new(), progress: BTreeMap::new(), last: None }
+    }
+
+    /// Takes a progress report of a call in flight.
+    pub fn report(&mut self, progress: Progress) {
+        self.progress.insert(progress.path.clone(), progress);
+    }
+
+    /// Shows the run as it stands.
+    pub fn show(&mut self, view: &RunView) {
+        self.draw(view);
+        self.last = Some(view.clone());
+    }
+
+    /// Shows it again: times have gone on.
+    pub fn redraw(&mut self) {
+        if let Some(view) = self.last.take() {
+            self.draw(&view);
+            self.last = Some(view);
+        }
+    }
+
+    fn draw(&mut self, view: &RunView) {
+        if self.area.is_hidden() {
+            return;
+        }
+        let shown = visible(view);
+        self.lines.retain(|path, line| {
+            let keep = shown.iter().any(|step| step.path == *path);
+            if !keep {
+                self.area.remove(line);
+            }
+            keep
+        });
+        for (place, step) in shown.into_iter().enumerate() {
+            let line = self.lines.entry(step.path.clone()).or_insert_with(|| {
+                let line = self.area.insert(place, ProgressBar::new_spinner());
+                line.set_style(style());
+                line
+            });
+            let text = describe(step, self.progress.get(&step.path));
+            line.set_message(text);
+            line.tick();
+        }
+    }
+
+    /// The lines' place on the screen, for whoever has to write there too.
+    pub fn area(&self) -> MultiProgress {
+        self.area.clone()
+    }
+
+    /// Leaves the lines on the screen as they are.
+    pub fn finish(&self) {
+        for line in self.lines.values() {
+            line.abandon();
+        }
+    }
+}
+
+fn style() -> ProgressStyle {
+    // `wide_msg` cuts a line that is too long instead of wrapping it.
+    ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+/// The top level, and of what is inside only what is going on.
+fn visible(view: &RunView) -> Vec<&StepView> {
+    let mut inner = 0;
+    view.steps
+        .iter()
+        .filter(|step| {
+            if !step.path.contains(['/', '[', ':']) {
+                return true;
+            }
+            let active = is_active(step.status);
+            inner += usize::from(active);
+            active && inner <= MAX_INNER
+        })
+        .collect()
+}
+
+fn is_active(phase: StepPhase) -> bool {
+    matches!(phase, StepPhase::Running | StepPhase::Asking | StepPhase::Waiting | StepPhase::Polling)
+}
+
+/// One line: mark, path, and what there is to say.
+fn describe(step: &StepView, progress: Option<&Progress>) -> String {
+    let mut line = format!("{} {:<24}", mark(step.status), step.path);
+    let mut say = |text: String| {
+        line.push_str("  ");
+        line.push_str(&text);
+    };
+    match step.status {
+        StepPhase::Pending => {}
+        StepPhase::Asking => say("waits for an answer".into()),
+        StepPhase::Waiting => say("waits".into()),
+        StepPhase::Polling => say("polls".into()),
+        _ => {}
+    }
+    if let Some((done, all)) = step.items {
+        say(format!("{done}/{all}"));
+    }
+    if step.attempt > 1 {
+        say(format!("attempt {}", step.attempt));
+    }
+    if let Some(started) = step.started_at {
+        let end = step.ended_at.unwrap_or_else(now_ms);
+        say(span(Duration::from_millis(end.saturating_sub(started))));
+    }
+    if let Some(error) = &step.error {
+        say(format!("{}: {}", error.kind.as_str(), first_line(&error.message)));
+    } else if let Some(note) = &step.note {
+        say(first_line(note).to_owned());
+    } else if let Some(progress) = progress.filter(|_| is_active(step.status)) {
+        if let Some(total) = progress.total.filter(|total| *total > 0.0) {
+            say(format!("{:.0}%", progress.progress / total * 100.0));
+        }
+        if let Some(message) = &progress.message {
+            say(first_line(message).to_owned());
+        }
+    }
+    line.trim_end().to_owned()
+}
+
+fn mark(phase: StepPhase) -> char {
+    match phase {
+        StepPhase::Pending => '·',
+        StepPhase::Running => '▸',
+        StepPhase::Asking => '?',
+        StepPhase::Waiting | StepPhase::Polling => '…',
+        StepPhase::Succeeded => '✓',
+        StepPhase::Skipped => '-',
+        StepPhase::Failed => '✗',
+        StepPhase::Cancelled => '×',
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}

@@ -1,0 +1,198 @@
+//! The servers and models of a project's runs: bound late, when a workflow is started or a run that goes on needs them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use antiphon_engine::{CallContext, CallFailure, CallOutcome, Effects, Prepared, RunId, RunInfo};
+use antiphon_kernel::{CallSpec, Entry, ErrorKind, What};
+use antiphon_models::Models;
+use antiphon_router::Router;
+use antiphon_workflow::{Project, Workflow};
+use async_trait::async_trait;
+use serde_json::Value;
+
+use crate::fault::Fault;
+use crate::late::Environment;
+use crate::owner::verbs::Tools;
+use crate::project::Place;
+use crate::sources::Sources;
+use crate::store::Store;
+use crate::trust::{CommandLine, Trust};
+
+/// What the runs of one project can reach.
+pub struct World {
+    router: Router,
+    trust: Trust,
+    sources: Sources,
+    bound: Mutex<Bound>,
+}
+
+/// What the router knows already.
+#[derive(Default)]
+struct Bound {
+    servers: BTreeSet<String>,
+    models: Models,
+}
+
+impl World {
+    /// Knows nobody yet.
+    pub fn new(store: &Store) -> Result<Self, Fault> {
+        let sources = Sources::at(&store.sources)
+            .map_err(|e| Fault::internal(format!("can't read {}: {e}", store.sources.display())))?;
+        Ok(Self { router: Router::new(), trust: Trust::at(&store.trusted), sources, bound: Mutex::default() })
+    }
+
+    /// Binds what a workflow uses, and remembers where it came from.
+    ///
+    /// # Errors
+    /// Variables that are not set, command lines that nobody has agreed to.
+    pub fn admit(&self, place: &Place, project: &Project, workflow: &Workflow) -> Result<(), Fault> {
+        // First, so that a call that fails for want of a variable or of consent says so when it is made.
+        let file = std::fs::canonicalize(&workflow.path).unwrap_or_else(|_| PathBuf::from(&workflow.path));
+        self.remember(&workflow.name, &file)?;
+        Environment::of(&place.root).check(project, &workflow.servers_used, &workflow.models_used)?;
+        self.bind(place, project, &workflow.servers_used, &workflow.models_used)
+    }
+
+    /// Likewise for a single server, on behalf of a run with this name.
+    pub fn admit_server(&self, place: &Place, project: &Project, server: &str, run: &str) -> Result<(), Fault> {
+        let servers = BTreeSet::from([server.to_owned()]);
+        if !project.servers.contains_key(server) {
+            let known: Vec<&str> = project.servers.keys().map(String::as_str).collect();
+            let help = match known.is_empty() {
+                true => "declare it as [servers.NAME] in antiphon.toml or in a workflow file".to_owned(),
+                false => format!("there are: {}", known.join(", ")),
+            };
+            return Err(Fault::usage(format!("no server is named `{server}`"), help));
+        }
+        Environment::of(&place.root).check(project, &servers, &BTreeSet::new())?;
+        self.bind(place, project, &servers, &BTreeSet::new())?;
+        self.remember(run, &place.folder)
+    }
+
+    fn remember(&self, workflow: &str, source: &Path) -> Result<(), Fault> {
+        self.sources
+            .remember(workflow, source)
+            .map_err(|e| Fault::internal(format!("can't remember where `{workflow}` is: {e}")))
+    }
+
+    /// What the servers of a project offer (or one of them); one that fails hides no other.
+    pub async fn tools(&self, place: &Place, project: &Project, only: Option<&str>) -> Tools {
+        let mut tools = Tools::default();
+        let mut wanted = BTreeSet::new();
+        for server in project.servers.keys().filter(|server| only.is_none_or(|only| only == *server)) {
+            match self.bind(place, project, &BTreeSet::from([server.clone()]), &BTreeSet::new()) {
+                Ok(()) => drop(wanted.insert(server.clone())),
+                Err(fault) => drop(tools.unavailable.insert(server.clone(), fault.message())),
+            }
+        }
+        for listed in self.router.catalogue().await {
+            if !wanted.contains(&listed.name) {
+                continue;
+            }
+            match listed.tools {
+                Ok(catalogue) => {
+                    let definitions = catalogue.tools().map(|tool| tool.definition.clone()).collect();
+                    tools.servers.insert(listed.name, definitions);
+                }
+                Err(error) => drop(tools.unavailable.insert(listed.name, error.to_string())),
+            }
+        }
+        tools
+    }
+
+    /// Ends every connection, and the processes behind them.
+    pub async fn shutdown(&self) {
+        self.router.shutdown().await;
+    }
+
+    fn bind(
+        &self,
+        place: &Place,
+        project: &Project,
+        servers: &BTreeSet<String>,
+        models: &BTreeSet<String>,
+    ) -> Result<(), Fault> {
+        let environment = Environment::of(&place.root);
+        let defs: BTreeMap<_, _> = servers.iter().filter_map(|key| Some((key, project.servers.get(key)?))).collect();
+        self.trust.require(defs.iter().filter_map(|(key, def)| CommandLine::of(key, def)))?;
+        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, def) in defs {
+            let config = environment.server(key, def).map_err(|missing| {
+                Fault::usage(format!("server `{key}`: {missing}"), "export it where the process that owns the runs was started")
+            })?;
+            self.router.set_server(key.clone(), config);
+            bound.servers.insert(key.clone());
+        }
+        let defs: Vec<_> = models.iter().filter_map(|key| Some((key, project.models.get(key)?))).collect();
+        if !defs.is_empty() {
+            for (key, def) in defs {
+                bound.models.insert(key.clone(), environment.model(key, def)?);
+            }
+            self.router.set_models(bound.models.clone());
+        }
+        Ok(())
+    }
+
+    /// Binds what a call of a run needs, if this process does not know it yet: the run was started in another.
+    fn rebind(&self, run: &RunInfo, what: &What) -> Result<(), Fault> {
+        let (servers, models) = self.unknown(what);
+        if servers.is_empty() && models.is_empty() {
+            return Ok(());
+        }
+        let Some(source) = self.sources.get(&run.workflow) else { return Ok(()) };
+        let place = Place::of(&source)?;
+        let checked = place.load()?;
+        self.bind(&place, &checked.project, &servers, &models)
+    }
+
+    fn unknown(&self, what: &What) -> (BTreeSet<String>, BTreeSet<String>) {
+        let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        match what {
+            What::Tool { server, .. } | What::Read { server } => {
+                let unknown = (!bound.servers.contains(server)).then(|| server.clone());
+                (unknown.into_iter().collect(), BTreeSet::new())
+            }
+            What::Sample { models } => {
+                let unknown = models.iter().filter(|model| !bound.models.names().any(|name| name == *model));
+                (BTreeSet::new(), unknown.cloned().collect())
+            }
+        }
+    }
+
+    fn ready(&self, run: &RunInfo, call: &CallSpec) -> Result<(), CallFailure> {
+        self.rebind(run, &call.what).map_err(|fault| {
+            let help = fault.help().map(|help| format!("; {help}")).unwrap_or_default();
+            CallFailure { kind: ErrorKind::Unavailable, message: format!("{}{help}", fault.message()), in_doubt: false }
+        })
+    }
+}
+
+#[async_trait]
+impl Effects for World {
+    async fn prepare(&self, run: &RunInfo, call: &CallSpec) -> Result<Prepared, CallFailure> {
+        self.ready(run, call)?;
+        self.router.prepare(run, call).await
+    }
+
+    async fn run(
+        &self,
+        run: &RunInfo,
+        call: &CallSpec,
+        args: Arc<Value>,
+        entry: Entry,
+        context: CallContext,
+    ) -> CallOutcome {
+        if let Err(failure) = self.ready(run, call) {
+            // A task of the server's may go on without us: nobody can say how it ends.
+            let in_doubt = matches!(entry, Entry::Attach { .. });
+            return CallOutcome::Failed(CallFailure { in_doubt, ..failure });
+        }
+        self.router.run(run, call, args, entry, context).await
+    }
+
+    async fn release(&self, run: &RunId) {
+        self.router.release(run).await;
+    }
+}
