@@ -30,6 +30,8 @@ pub struct EngineOptions {
     pub sweep_every: Duration,
     /// The largest size of the database, in bytes; `None` leaves it to the disk.
     pub max_bytes: Option<u64>,
+    /// Runs go on. Without it the engine only shows what is recorded: nothing starts, and nothing is taken over.
+    pub drive: bool,
 }
 
 impl Default for EngineOptions {
@@ -39,6 +41,7 @@ impl Default for EngineOptions {
             park_after: Duration::from_secs(2),
             sweep_every: Duration::from_secs(60),
             max_bytes: None,
+            drive: true,
         }
     }
 }
@@ -60,7 +63,11 @@ impl SqliteEngine {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn open(path: &Path, effects: Arc<dyn Effects>, options: EngineOptions) -> Result<Arc<Self>, EngineError> {
+        let drive = options.drive;
         let core = Arc::new(Core::open(path, effects, options)?);
+        if !drive {
+            core.stopping.cancel();
+        }
         core.tasks.spawn(keeper::keep(Arc::clone(&core)));
         Ok(Arc::new(Self { core, keyed: Mutex::default() }))
     }
