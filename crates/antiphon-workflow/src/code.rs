@@ -81,7 +81,7 @@ codes! {
     BROKEN_CALLEE "AP0409" Error "A call of a workflow that has errors";
     BAD_ARGUMENTS "AP0410" Error "Arguments that do not fit the workflow's input";
     // TOML's own traps.
-    KEY_AFTER_TABLE "AP0501" Warning "A step's key after a child table";
+    KEY_AFTER_TABLE "AP0501" Error "A step's key after a child table";
     MODIFIER_IN_WITH "AP0502" Warning "A modifier among the arguments";
     NO_HEADER "AP0503" Error "A block without a header of its own";
     TWO_SPELLINGS "AP0504" Error "One table, spelled twice";

@@ -8,15 +8,29 @@ use miette::{LabeledSpan, Severity, SourceCode};
 use serde_json::{Value, json};
 
 use crate::code::Code;
+use crate::secrets;
 
 /// One file as it was given: what the places of diagnostics are in.
 #[derive(Debug)]
 pub(crate) struct Text {
     pub(crate) path: String,
     pub(crate) text: String,
+    /// The text as diagnostics show it: as long, but without the secrets that somebody wrote into it.
+    shown: String,
 }
 
 impl Text {
+    pub(crate) fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { path: path.into(), shown: secrets::masked(&text), text }
+    }
+
+    /// As much of a span as is on its first line: the place of a long value is where it begins.
+    fn first_line(&self, span: &Range<usize>) -> Range<usize> {
+        let text = self.text.get(span.clone()).unwrap_or_default();
+        span.start..span.start + text.lines().next().map_or(0, str::len)
+    }
+
     /// Line and column of a byte offset, both from 1; columns count characters.
     fn position(&self, offset: usize) -> (usize, usize) {
         let before = self.text.get(..offset).unwrap_or(&self.text);
@@ -32,7 +46,7 @@ impl SourceCode for Text {
         before: usize,
         after: usize,
     ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, miette::MietteError> {
-        let inner = self.text.read_span(span, before, after)?;
+        let inner = self.shown.read_span(span, before, after)?;
         Ok(Box::new(miette::MietteSpanContents::new_named(
             self.path.clone(),
             inner.data(),
@@ -75,13 +89,13 @@ impl Diagnostic {
             message: message.into(),
             help: None,
             text: place.text.clone(),
-            labels: vec![(place.span.clone(), String::new())],
+            labels: vec![(place.text.first_line(&place.span), String::new())],
         }
     }
 
     /// What to do about it.
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(help.into()).filter(|help| !help.is_empty());
         self
     }
 
@@ -95,7 +109,7 @@ impl Diagnostic {
     pub(crate) fn also(mut self, place: &Place, label: impl Into<String>) -> Self {
         let label = label.into();
         if Arc::ptr_eq(&place.text, &self.text) {
-            self.labels.push((place.span.clone(), label));
+            self.labels.push((place.text.first_line(&place.span), label));
         } else {
             let note = format!("{label}: {}", place.line());
             self.help = Some(self.help.map_or(note.clone(), |help| format!("{help}; {note}")));
@@ -196,7 +210,7 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     candidates
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= (word.len().max(candidate.len()) / 3).max(1))
+        .filter(|(distance, candidate)| *distance <= word.len().max(candidate.len()).div_ceil(3).min(word.len() / 2))
         .min()
         .map(|(_, candidate)| candidate)
 }

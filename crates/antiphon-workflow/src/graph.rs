@@ -78,6 +78,12 @@ impl<'f> Level<'f> {
         self.around.is_some_and(|(block, around)| block == id || around.is_inside(id))
     }
 
+    /// Whether there is such a step, but with an error that was reported already.
+    fn is_unread(&self, id: &str) -> bool {
+        self.body.unread.iter().any(|unread| unread == id)
+            || self.around.is_some_and(|(_, around)| around.is_unread(id))
+    }
+
     fn ids(&self) -> Vec<&'f str> {
         let outer = self.around.map(|(_, around)| around.ids()).unwrap_or_default();
         self.body.steps.iter().map(|step| step.id.as_str()).chain(outer).collect()
@@ -122,10 +128,11 @@ impl<'a> Builder<'a> {
             let path = format!("{}{}", level.prefix, step.id);
             if let Some((first, _)) = level.around.and_then(|(_, around)| around.find(&step.id)) {
                 let diagnostic =
-                    Diagnostic::new(SHADOWED, &step.place, format!("there is a step `{}` around this one", step.id));
+                    Diagnostic::new(SHADOWED, &step.place, format!("there is a step `{}` around this one", step.id))
+                        .label("inner");
                 self.diagnostics.push(
                     diagnostic
-                        .also(&first.place, "this one")
+                        .also(&first.place, "outer")
                         .help("inner steps see the outer ones, so the ids must differ"),
                 );
             }
@@ -203,6 +210,9 @@ impl<'a> Builder<'a> {
         }
         if let Some((step, _)) = level.find(id) {
             return Some(step);
+        }
+        if level.is_unread(id) {
+            return None;
         }
         self.diagnostics.push(match block_of(&self.file.body, id) {
             Some(block) => Diagnostic::new(

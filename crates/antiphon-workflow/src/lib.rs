@@ -19,6 +19,7 @@ mod render;
 mod resolve;
 mod routes;
 mod schema;
+mod secrets;
 mod shape;
 mod step;
 mod tables;

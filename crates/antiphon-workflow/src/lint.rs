@@ -91,7 +91,7 @@ impl Linter<'_> {
                     Fate::May(why) => {
                         let message = format!("`{}` may be skipped: it uses `{id}`, which may not run: {why}", step.id);
                         let help = format!(
-                            "that is often meant; to run in any case, guard the use: `steps.{id}.output | default(none)`"
+                            "that is often meant; to run in any case, guard the use (`steps.{id}.output | default(none)`), or ask `steps.{id}.status`"
                         );
                         self.diagnostics.push(Diagnostic::new(MAY_BE_SKIPPED, &step.place, message).help(help));
                         fate = Fate::May(why);

@@ -67,7 +67,7 @@ impl Unit {
 type Units = BTreeMap<String, Unit>;
 
 fn context<'a>(source: &SourceFile, sources: &'a Sources<'_>) -> Context<'a> {
-    Context::new(Arc::new(Text { path: source.path.clone(), text: source.text.clone() }), sources.read)
+    Context::new(Arc::new(Text::new(&source.path, &source.text)), sources.read)
 }
 
 /// Workflows by name; of two with the same name the first stays.
@@ -157,8 +157,8 @@ fn routes(units: &mut Units) -> RouteGraph {
         let round = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
         for name in &names {
             let Some(unit) = units.get_mut(name) else { continue };
-            let calls = unit.lowered.iter().flat_map(|lowered| &lowered.uses.workflows);
-            let Some((callee, place)) = calls.filter(|(callee, _)| names.contains(callee)).next() else { continue };
+            let mut calls = unit.lowered.iter().flat_map(|lowered| &lowered.uses.workflows);
+            let Some((callee, place)) = calls.find(|(callee, _)| names.contains(callee)) else { continue };
             let message = match names.len() {
                 1 => format!("`{name}` calls itself"),
                 _ => format!("these workflows call each other: {round}; here `{name}` calls `{callee}`"),

@@ -63,6 +63,8 @@ pub(crate) struct File {
 #[derive(Default)]
 pub(crate) struct Body {
     pub(crate) steps: Vec<Step>,
+    /// Ids of steps that could not be read: they exist, and that is all that is known of them.
+    pub(crate) unread: Vec<String>,
     pub(crate) output: Option<IndexMap<String, Expr>>,
     /// What `output` mentions.
     pub(crate) mentions: Vec<Mention>,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use antiphon_kernel::Callee;
 
 use crate::code::{BROKEN_CALLEE, Code, NOT_GRANTED, UNKNOWN_CALLEE, UNKNOWN_MODEL};
-use crate::diagnostic::suggest;
+use crate::diagnostic::{Place, suggest};
 use crate::parsed::{Defined, File, Tables};
 use crate::project::ServerDef;
 
@@ -59,7 +59,7 @@ impl<'a> World<'a> {
         };
         match &found.def {
             Some(def) => Ok((key, def)),
-            None => Err(broken(name, &found.place)),
+            None => Err(broken(&key, &found.place)),
         }
     }
 
@@ -109,7 +109,7 @@ impl<'a> World<'a> {
     pub(crate) fn model(&self, file: &'a File, name: &str) -> Result<String, Unknown> {
         match self.find(file, name, |tables| &tables.models) {
             Some((key, found)) if found.def.is_some() => Ok(key),
-            Some((_, found)) => Err(broken(name, &found.place)),
+            Some((key, found)) => Err(broken(&key, &found.place)),
             None if name == "local" => Ok(name.to_owned()),
             None => {
                 let mut known: BTreeSet<_> =
@@ -122,6 +122,10 @@ impl<'a> World<'a> {
     }
 }
 
-fn broken(name: &str, place: &crate::diagnostic::Place) -> Unknown {
-    Some((BROKEN_CALLEE, format!("`{name}` is defined, but with an error"), format!("mend it first: {}", place.line())))
+/// A definition with an error. One of the file's own breaks the file by itself, and needs no more words.
+fn broken(key: &str, place: &Place) -> Unknown {
+    if key.contains('/') {
+        return None;
+    }
+    Some((BROKEN_CALLEE, format!("`{key}` is defined, but with an error"), format!("mend it first: {}", place.line())))
 }

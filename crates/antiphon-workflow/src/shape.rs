@@ -4,8 +4,11 @@ use serde_json::{Map, Value, json};
 use toml::de::DeValue;
 
 use crate::code::{BAD_SCHEMA, UNREADABLE};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, suggest};
 use crate::read::{Item, Outer};
+
+/// The types of JSON Schema.
+const TYPES: &[&str] = &["string", "number", "integer", "boolean", "array", "object", "null"];
 
 /// Reads a schema: a table in the short form, or the path of a JSON Schema file.
 pub(crate) fn read(item: &Item<'_>, outer: Option<Outer>) -> Option<Value> {
@@ -87,12 +90,14 @@ fn valid(item: &Item<'_>, schema: &Value) -> bool {
         Ok(validator) => validator,
         Err(error) => {
             let at = error.instance_path().to_string();
-            let at = if at.is_empty() { String::new() } else { format!(" (at `{at}`)") };
-            item.refuse(
-                BAD_SCHEMA,
-                format!("`{}` is not a valid JSON Schema{at}: {error}", item.key),
-                "types are: string, number, integer, boolean, array, object, null",
-            );
+            let (message, help) = match error.instance().as_str().filter(|_| at.ends_with("/type")) {
+                Some(kind) => {
+                    (format!("`{}` has an unknown type, `{kind}`", item.key), suggest(kind, TYPES.iter().copied()))
+                }
+                None if at.is_empty() => (format!("`{}` is not a valid JSON Schema: {error}", item.key), None),
+                None => (format!("`{}` is not a valid JSON Schema: at `{at}`, {error}", item.key), None),
+            };
+            item.refuse(BAD_SCHEMA, message, help.unwrap_or_else(|| "the words are those of JSON Schema".to_owned()));
             return false;
         }
     };

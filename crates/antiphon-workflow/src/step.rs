@@ -28,13 +28,19 @@ pub(crate) fn is_id(name: &str) -> bool {
 /// Reads `[steps]` or a `do`, and the `output` beside it.
 pub(crate) fn body(cx: &Context<'_>, steps: Option<&Item<'_>>, output: Option<&Item<'_>>, names: &Names) -> Body {
     let steps: Vec<_> = steps.and_then(Item::table).iter().flat_map(Table::items).collect();
-    let steps = steps.iter().filter_map(|item| step(item, names)).collect();
+    let (mut read, mut unread) = (Vec::new(), Vec::new());
+    for item in &steps {
+        match step(item, names) {
+            Some(step) => read.push(step),
+            None => unread.push(item.key.to_owned()),
+        }
+    }
     let mut templates = Templates::new(cx);
     let output = output.and_then(Item::table).map(|table| {
         let entries = table.items().filter_map(|item| Some((item.key.to_owned(), templates.value(&item, names)?)));
         entries.collect::<IndexMap<_, _>>()
     });
-    Body { steps, output, mentions: templates.mentions }
+    Body { steps: read, unread, output, mentions: templates.mentions }
 }
 
 fn step(item: &Item<'_>, outer: &Names) -> Option<Step> {

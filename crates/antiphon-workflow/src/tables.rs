@@ -9,6 +9,7 @@ use crate::env::{self, Piece};
 use crate::parsed::{Defined, LimitsPart, Tables, TaskPart};
 use crate::project::{Consent, ModelDef, Price, SamplingGrant, ServeDef, ServerDef, Session, TaskMode, Transport};
 use crate::read::{Item, Table};
+use crate::secrets::sounds_secret;
 
 /// Models that are not declared.
 const MODEL_WORDS: &[&str] = &["caller", "auto"];
@@ -62,74 +63,73 @@ fn agents(root: &Table<'_>) -> BTreeMap<String, Place> {
 }
 
 fn server(item: &Item<'_>, table: &Table<'_>) -> Option<ServerDef> {
+    let transport = transport(item, table);
+    let allow = table.take("allow").and_then(|item| item.strings("write `allow = [\"search\", \"fetch_*\"]`"));
+    let timeout = table.take("timeout").and_then(|item| item.duration()).unwrap_or(60_000);
+    let sampling = table.take("sampling").and_then(|item| sampling(&item));
+    let elicitation = table.take("elicitation").and_then(|item| elicitation(&item)).unwrap_or_default();
+    let session = table.take("session");
+    let session = session.and_then(|item| item.word(&[("shared", Session::Shared), ("per_run", Session::PerRun)]));
+    // What a server asks on a connection that runs share belongs to none of them.
+    let asks = sampling.is_some() || elicitation != Consent::Deny;
+    Some(ServerDef {
+        path: item.cx.text.path.clone(),
+        transport: transport?,
+        allow: allow.map(|patterns| patterns.into_iter().map(|(pattern, _)| pattern.to_owned()).collect()),
+        timeout: Duration::from_millis(timeout),
+        session: session.unwrap_or(if asks { Session::PerRun } else { Session::Shared }),
+        sampling,
+        elicitation,
+    })
+}
+
+/// `command` or `url`, and what goes with it.
+fn transport(item: &Item<'_>, table: &Table<'_>) -> Option<Transport> {
     let (command, url) = (table.take("command"), table.take("url"));
-    let (args, environment, cwd) = (table.take("args"), table.take("env"), table.take("cwd"));
+    let of_command = [table.take("args"), table.take("env"), table.take("cwd")];
     let headers = table.take("headers");
-    let foreign = |items: [&Option<Item<'_>>; 3], why: &str| {
-        for item in items.into_iter().flatten() {
+    let foreign = |items: &[Option<Item<'_>>], why: &str| {
+        for item in items.iter().flatten() {
             let message = format!("`{}` goes with {why}", item.key);
-            item.cx.report(
-                Diagnostic::new(WRONG_VERB, &item.key_place(), message)
-                    .help(format!("remove it, or give the server {why}")),
-            );
+            let help = format!("remove it, or give the server {why}");
+            item.cx.report(Diagnostic::new(WRONG_VERB, &item.key_place(), message).help(help));
         }
     };
-    let transport = match (command, url) {
+    match (command, url) {
         (Some(command), None) => {
-            foreign([&headers, &None, &None], "a `url`");
-            let args = match &args {
-                Some(args) => {
-                    args.list("write `args = [\"-y\", \"some-server\"]`")?.iter().map(open).collect::<Option<_>>()
-                }
-                None => Some(Vec::new()),
-            };
-            let env = secrets(environment.as_ref());
-            let cwd = cwd.as_ref().map(open);
-            Transport::Stdio {
-                command: open(&command)?,
-                args: args?,
-                env: env?,
-                cwd: cwd.map_or(Some(None), |cwd| cwd.map(Some))?,
-            }
+            foreign(&[headers], "a `url`");
+            let [args, environment, cwd] = of_command;
+            let help = "write `args = [\"-y\", \"some-server\"]`";
+            let args = args.map_or(Some(Vec::new()), |args| args.list(help)?.iter().map(open).collect());
+            let env = secrets(environment);
+            let cwd = cwd.map(|cwd| open(&cwd));
+            let (command, cwd) = (open(&command), cwd.map_or(Some(None), |cwd| cwd.map(Some)));
+            Some(Transport::Stdio { command: command?, args: args?, env: env?, cwd: cwd? })
         }
         (None, Some(url)) => {
-            foreign([&args, &environment, &cwd], "a `command`");
-            Transport::Http { url: open(&url)?, headers: secrets(headers.as_ref())? }
+            foreign(&of_command, "a `command`");
+            let (url, headers) = (open(&url), secrets(headers));
+            Some(Transport::Http { url: url?, headers: headers? })
         }
         (None, None) => {
             let message = format!("the server `{}` has neither a `command` nor a `url`", item.key);
-            item.cx.report(
-                Diagnostic::new(MISSING_KEY, &item.key_place(), message)
-                    .help("add `command = \"npx\"` and `args`, or `url = \"https://…/mcp\"`"),
-            );
-            return None;
+            let diagnostic = Diagnostic::new(MISSING_KEY, &item.key_place(), message);
+            item.cx.report(diagnostic.help("add `command = \"npx\"` and `args`, or `url = \"https://…/mcp\"`"));
+            None
         }
         (Some(_), Some(url)) => {
             let message = "a server has either a `command` or a `url`";
             item.cx.report(Diagnostic::new(WRONG_VERB, &url.key_place(), message).help("remove one of the two"));
-            return None;
+            None
         }
-    };
-    let allow = table.take("allow").and_then(|item| item.strings("write `allow = [\"search\", \"fetch_*\"]`"));
-    let timeout = table.take("timeout").and_then(|item| item.duration()).unwrap_or(60_000);
-    let sampling = table.take("sampling").and_then(|item| sampling(&item));
-    let elicitation = table.take("elicitation").and_then(|item| {
-        let table = item.table()?;
-        let consent = table.require("consent").and_then(|item| consent(&item));
-        table.finish();
-        consent
-    });
-    let session = table.take("session");
-    let session = session.and_then(|item| item.word(&[("shared", Session::Shared), ("per_run", Session::PerRun)]));
-    Some(ServerDef {
-        path: item.cx.text.path.clone(),
-        transport,
-        allow: allow.map(|patterns| patterns.into_iter().map(|(pattern, _)| pattern.to_owned()).collect()),
-        timeout: Duration::from_millis(timeout),
-        session: session.unwrap_or(Session::Shared),
-        sampling,
-        elicitation: elicitation.unwrap_or_default(),
-    })
+    }
+}
+
+fn elicitation(item: &Item<'_>) -> Option<Consent> {
+    let table = item.table()?;
+    let consent = table.require("consent").and_then(|item| consent(&item));
+    table.finish();
+    consent
 }
 
 fn consent(item: &Item<'_>) -> Option<Consent> {
@@ -157,7 +157,7 @@ fn model(item: &Item<'_>, table: &Table<'_>) -> Option<ModelDef> {
     let base_url = table.require("base_url").and_then(|item| open(&item));
     let model = table.require("model").and_then(|item| open(&item));
     let api_key = table.take("api_key").and_then(|item| secret(&item));
-    let headers = secrets(table.take("headers").as_ref());
+    let headers = secrets(table.take("headers"));
     let score = |key| table.take(key).and_then(|item| item.number(0.0..=1.0));
     let (cost, speed, intelligence) = (score("cost"), score("speed"), score("intelligence"));
     let context = table.take("context").and_then(|item| item.integer(1..=u64::MAX));
@@ -247,10 +247,10 @@ fn open(item: &Item<'_>) -> Option<String> {
 }
 
 /// A table of texts that may be secrets.
-fn secrets(item: Option<&Item<'_>>) -> Option<BTreeMap<String, String>> {
+fn secrets(item: Option<Item<'_>>) -> Option<BTreeMap<String, String>> {
     let Some(item) = item else { return Some(BTreeMap::new()) };
-    let table = item.table()?;
-    table.items().map(|item| Some((item.key.to_owned(), secret(&item)?))).collect()
+    let read: Vec<_> = item.table()?.items().map(|item| (item.key.to_owned(), secret(&item))).collect();
+    read.into_iter().map(|(key, value)| Some((key, value?))).collect()
 }
 
 /// A text that may be a secret: one that is called so is not written out in the file.
@@ -258,31 +258,30 @@ fn secret(item: &Item<'_>) -> Option<String> {
     let text = item.string()?;
     let written_out = pieces(item, text)?.iter().all(|piece| matches!(piece, Piece::Text(_)));
     if written_out && !text.is_empty() && sounds_secret(item.key) {
-        let variable = item.key.to_ascii_uppercase().replace('-', "_");
+        let variable = match item.key {
+            "Authorization" => "Bearer ${TOKEN}".to_owned(),
+            key => format!("${{{}}}", key.to_ascii_uppercase().replace('-', "_")),
+        };
         item.refuse(
             OPEN_SECRET,
             format!("`{}` is written out in the file", item.key),
-            format!("take it from the environment: `\"${{{variable}}}\"`"),
+            format!("take it from the environment: `\"{variable}\"`"),
         );
     }
     Some(text.to_owned())
 }
 
 fn pieces<'t>(item: &Item<'t>, text: &'t str) -> Option<Vec<Piece<'t>>> {
-    env::pieces(text)
-        .map_err(|malformed| {
-            let at = &text[malformed.at..];
-            let message = format!("this `${{…}}` can't be read: {}: `{at}`", malformed.why);
-            item.refuse(BAD_VARIABLE, message, "write `${NAME}` or `${NAME:-default}`; `$${` stands for `${` itself");
-        })
-        .ok()
-}
-
-/// Whether a name is one that secrets have.
-fn sounds_secret(name: &str) -> bool {
-    let name = name.to_ascii_uppercase().replace('-', "_");
-    name == "AUTHORIZATION"
-        || ["TOKEN", "SECRET", "PASSWORD", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY"]
-            .iter()
-            .any(|word| name.ends_with(word))
+    let malformed = match env::pieces(text) {
+        Ok(pieces) => return Some(pieces),
+        Err(malformed) => malformed,
+    };
+    let rest = &text[malformed.at..];
+    let end = malformed.at + rest.find('}').map_or(rest.len(), |close| close + 1);
+    let message = format!("this `${{…}}` can't be read: {}", malformed.why);
+    item.cx.report(
+        Diagnostic::new(BAD_VARIABLE, &item.part(malformed.at..end), message)
+            .help("write `${NAME}` or `${NAME:-default}`; `$${` stands for `${` itself"),
+    );
+    None
 }

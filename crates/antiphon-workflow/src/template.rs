@@ -41,21 +41,8 @@ pub(crate) struct Templates<'c> {
     pub(crate) mentions: Vec<Mention>,
 }
 
-/// Where a template's text comes from.
-struct Origin {
-    place: Place,
-    /// Where its first byte is, if the text stands in the file as it is.
-    base: Option<usize>,
-}
-
-impl Origin {
-    fn at(&self, range: &Range<usize>) -> Place {
-        match self.base {
-            Some(base) => Place { text: self.place.text.clone(), span: base + range.start..base + range.end },
-            None => self.place.clone(),
-        }
-    }
-}
+/// Where a part of a template's text is.
+type Origin<'o> = dyn Fn(Range<usize>) -> Place + 'o;
 
 /// What a template reads, as [`Expr`] has it.
 #[derive(Default)]
@@ -96,29 +83,35 @@ impl<'c> Templates<'c> {
 
     /// A long text: a template, dedented, here or in a file.
     pub(crate) fn prose(&mut self, item: &Item<'_>, names: &Names) -> Option<Expr> {
-        let (text, origin) = match item.get() {
-            DeValue::String(text) => (text.to_string(), origin(item, text)),
-            DeValue::Table(_) => self.text_of_file(item)?,
+        let mut reads = Reads::default();
+        let text = match item.get() {
+            DeValue::String(text) => {
+                self.analyze(text, Kind::Template, &|part| item.part(part), names, &mut reads)?;
+                dedent(text)
+            }
+            DeValue::Table(_) => {
+                let file = self.text_of_file(item)?;
+                let origin = |span| Place { text: file.clone(), span };
+                self.analyze(&file.text, Kind::Template, &origin, names, &mut reads)?;
+                dedent(&file.text)
+            }
             _ => {
                 item.expected("a text", "write a string, or `{ file = \"prompts/x.md\" }`");
                 return None;
             }
         };
-        let mut reads = Reads::default();
-        self.analyze(&text, Kind::Template, &origin, names, &mut reads)?;
-        Some(finish(as_source(&dedent(&text)), reads))
+        Some(finish(as_source(&text), reads))
     }
 
     /// A bare expression.
     pub(crate) fn expression(&mut self, item: &Item<'_>, names: &Names) -> Option<Expr> {
         let text = item.string()?;
-        let origin = origin(item, text);
         let mut reads = Reads::default();
         if text.contains("{{") || text.contains("{%") {
             self.cx.report(
                 Diagnostic::new(
                     BRACES_IN_EXPRESSION,
-                    &origin.place,
+                    &item.place(),
                     format!("`{}` is an expression, not a template", item.key),
                 )
                 .help(format!(
@@ -129,7 +122,7 @@ impl<'c> Templates<'c> {
             );
             return None;
         }
-        self.analyze(text, Kind::Expression, &origin, names, &mut reads)?;
+        self.analyze(text, Kind::Expression, &|part| item.part(part), names, &mut reads)?;
         Some(finish(Source::Expression(text.to_owned()), reads))
     }
 
@@ -157,9 +150,8 @@ impl<'c> Templates<'c> {
     fn source(&mut self, item: &Item<'_>, names: &Names, reads: &mut Reads) -> Option<Source> {
         let source = match item.get() {
             DeValue::String(text) => {
-                let origin = origin(item, text);
-                self.not_expanded(text, &origin);
-                self.analyze(text, Kind::Template, &origin, names, reads)?;
+                self.not_expanded(text, item);
+                self.analyze(text, Kind::Template, &|part| item.part(part), names, reads)?;
                 as_source(text)
             }
             DeValue::Array(_) => {
@@ -178,17 +170,14 @@ impl<'c> Templates<'c> {
         Some(collapse(source))
     }
 
-    fn text_of_file(&self, item: &Item<'_>) -> Option<(String, Origin)> {
+    fn text_of_file(&self, item: &Item<'_>) -> Option<Arc<Text>> {
         let table = item.table()?;
         let file = table.require("file");
         table.finish();
         let file = file?;
         let path = self.cx.beside(file.string()?);
         match (self.cx.read)(&path) {
-            Ok(text) => {
-                let place = Place { span: 0..text.len(), text: Arc::new(Text { path, text: text.clone() }) };
-                Some((text, Origin { place, base: Some(0) }))
-            }
+            Ok(text) => Some(Arc::new(Text::new(path, text))),
             Err(error) => {
                 file.refuse(
                     UNREADABLE,
@@ -201,7 +190,7 @@ impl<'c> Templates<'c> {
     }
 
     /// Reads what a template mentions, and checks the names that are not steps.
-    fn analyze(&mut self, text: &str, kind: Kind, origin: &Origin, names: &Names, reads: &mut Reads) -> Option<()> {
+    fn analyze(&mut self, text: &str, kind: Kind, origin: &Origin<'_>, names: &Names, reads: &mut Reads) -> Option<()> {
         let analysis = match expr::analyze(text, kind) {
             Ok(analysis) => analysis,
             Err(error) => {
@@ -210,7 +199,7 @@ impl<'c> Templates<'c> {
             }
         };
         for reference in analysis.references {
-            let place = origin.at(&reference.span);
+            let place = origin(reference.span.clone());
             match reference.root {
                 Root::Step(step) => {
                     reads.steps.insert(step.clone());
@@ -255,15 +244,11 @@ impl<'c> Templates<'c> {
             self.cx.report(diagnostic.help(
                 help.unwrap_or_else(|| format!("declare it: `[input]` with `{first} = {{ type = \"string\" }}`")),
             ));
-        } else if name == "run" && path.first().is_some_and(|first| first != "key") {
-            self.cx.report(
-                Diagnostic::new(UNKNOWN_VARIABLE, place, "`run` has nothing but `run.key`").help("write `run.key`"),
-            );
         }
     }
 
     /// `${VAR}` in an argument is a mistake: only servers and models may see the environment.
-    fn not_expanded(&self, text: &str, origin: &Origin) {
+    fn not_expanded(&self, text: &str, item: &Item<'_>) {
         let variable = text.match_indices("${").find_map(|(at, _)| {
             let end = at + text[at..].find('}')?;
             let name = text[at + 2..end].split(":-").next()?;
@@ -277,43 +262,31 @@ impl<'c> Templates<'c> {
                 &text[range.clone()]
             );
             self.cx.report(
-                Diagnostic::new(NOT_EXPANDED, &origin.at(&range), message)
+                Diagnostic::new(NOT_EXPANDED, &item.part(range), message)
                     .help("give the server the variable in its `env` or `headers`, or make it an `[input]`"),
             );
         }
     }
 }
 
-/// Where a string's text is in the file.
-fn origin(item: &Item<'_>, text: &str) -> Origin {
-    let place = item.place();
-    let source = item.cx.slice(place.span.clone());
-    let quotes = ["\"\"\"", "'''", "\"", "'"].into_iter().find(|quotes| source.starts_with(quotes)).unwrap_or_default();
-    let inner = source[quotes.len()..].strip_suffix(quotes).unwrap_or_default();
-    let skipped = match inner.strip_prefix("\r\n").or_else(|| inner.strip_prefix('\n')) {
-        Some(rest) if quotes.len() == 3 => inner.len() - rest.len(),
-        _ => 0,
-    };
-    let base = (&inner[skipped..] == text).then_some(place.span.start + quotes.len() + skipped);
-    Origin { place, base }
-}
-
-fn explain(text: &str, kind: Kind, error: &expr::SyntaxError, origin: &Origin) -> Diagnostic {
-    let place = origin.at(&error.span);
-    if kind == Kind::Template && (text.contains("{#") || stray_statement(text)) {
-        return Diagnostic::new(
-            BRACES_IN_PROSE,
-            &place,
-            format!("`{{%` and `{{#` begin a statement and a comment: {}", error.message),
-        )
-        .help("if they are meant as text, put `{% raw %}` before and `{% endraw %}` after it");
+fn explain(text: &str, kind: Kind, error: &expr::SyntaxError, origin: &Origin<'_>) -> Diagnostic {
+    let open_comment = text.rfind("{#").filter(|at| !text[*at..].contains("#}"));
+    if kind == Kind::Template && (open_comment.is_some() || stray_statement(text)) {
+        let span = open_comment.map_or_else(|| error.span.clone(), |at| at..at + 2);
+        let (what, _) = error.message.split_once("; if it is text").unwrap_or((&error.message, ""));
+        return Diagnostic::new(BRACES_IN_PROSE, &origin(span), what)
+            .help("if it is meant as text, put `{% raw %}` before and `{% endraw %}` after it");
     }
     let what = if kind == Kind::Template { "template" } else { "expression" };
-    let diagnostic = Diagnostic::new(BAD_EXPRESSION, &place, format!("this {what} can't be read: {}", error.message));
-    if kind == Kind::Expression {
-        diagnostic.help("texts inside an expression stand in single quotes: `output.state == 'passed'`")
-    } else {
-        diagnostic.help("`{{ … }}` holds an expression, `{% if … %} … {% endif %}` a statement")
+    let message = format!("this {what} can't be read: {}", error.message);
+    let diagnostic = Diagnostic::new(BAD_EXPRESSION, &origin(error.span.clone()), message);
+    // What the parser itself says is terse; the rest says what to do.
+    match kind {
+        _ if !error.message.starts_with("unexpected") => diagnostic,
+        Kind::Expression => {
+            diagnostic.help("texts inside an expression stand in single quotes: `output.state == 'passed'`")
+        }
+        Kind::Template => diagnostic.help("`{{ … }}` holds an expression, `{% if … %} … {% endif %}` a statement"),
     }
 }
 

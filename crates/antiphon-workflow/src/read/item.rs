@@ -34,6 +34,25 @@ impl<'t> Item<'t> {
         self.cx.place(self.key_span.clone())
     }
 
+    /// The place of a part of a string, if the string stands in the file as it is; else of all of it.
+    pub(crate) fn part(&self, part: Range<usize>) -> Place {
+        let mut place = self.place();
+        let source = self.cx.slice(place.span.clone());
+        let quotes =
+            ["\"\"\"", "'''", "\"", "'"].into_iter().find(|quotes| source.starts_with(quotes)).unwrap_or_default();
+        let inner = source[quotes.len()..].strip_suffix(quotes).unwrap_or_default();
+        // The first newline of a long string does not belong to it.
+        let text = match inner.strip_prefix("\r\n").or_else(|| inner.strip_prefix('\n')) {
+            Some(text) if quotes.len() == 3 => text,
+            _ => inner,
+        };
+        if self.get().as_str() == Some(text) {
+            let base = place.span.start + quotes.len() + inner.len() - text.len();
+            place.span = base + part.start..base + part.end;
+        }
+        place
+    }
+
     /// Whether the key is written in quotes: somebody meant it.
     pub(crate) fn is_quoted(&self) -> bool {
         self.cx.slice(self.key_span.clone()).starts_with(['"', '\''])

@@ -1,0 +1,66 @@
+//! Good files: what they become.
+
+use crate::common;
+use std::collections::BTreeMap;
+
+use antiphon_workflow::{Workflow, env};
+
+#[test]
+fn good_files_lower() {
+    for file in common::files(&common::folder("good")) {
+        let checked = common::load(&file);
+        let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        assert!(!checked.has_errors(), "{}", common::report(&checked));
+        let plans: BTreeMap<_, _> =
+            checked.project.workflows.iter().map(|(name, workflow)| (name, &*workflow.plan)).collect();
+        insta::assert_json_snapshot!(format!("{name}_plans"), plans);
+        insta::assert_snapshot!(format!("{name}_said"), common::report(&checked));
+        insta::assert_debug_snapshot!(
+            format!("{name}_servers"),
+            (&checked.project.servers, &checked.project.models, &checked.project.serve)
+        );
+        let drawn: Vec<_> = checked
+            .project
+            .workflows
+            .values()
+            .map(|workflow| [antiphon_workflow::mermaid(workflow), antiphon_workflow::dot(workflow)].concat())
+            .collect();
+        insta::assert_snapshot!(format!("{name}_drawn"), drawn.concat());
+    }
+}
+
+fn workflow(file: &str, name: &str) -> Workflow {
+    let checked = common::load(&common::folder("good").join(file));
+    checked.project.workflows[name].clone()
+}
+
+#[test]
+fn a_workflow_tells_what_it_uses() {
+    let triage = workflow("triage.toml", "triage");
+    assert_eq!(Vec::from_iter(&triage.servers_used), ["tracker"]);
+    assert_eq!(Vec::from_iter(&triage.models_used), ["fast", "smart"]);
+    assert!(triage.asks);
+    assert!(!triage.read_only);
+    assert_eq!(Vec::from_iter(triage.plan.workflows.keys()), ["publish", "triage"]);
+    // Its own limits, then the project's.
+    assert_eq!((triage.plan.limits.calls, triage.plan.limits.tokens), (200, 50_000));
+    let publish = workflow("triage.toml", "publish");
+    assert_eq!(publish.plan.limits.calls, 500);
+    assert!(publish.read_only && !publish.asks);
+
+    let ship = workflow("ship.toml", "ship");
+    assert_eq!(Vec::from_iter(&ship.servers_used), ["ship/chat", "ship/ci"]);
+    assert!(ship.asks && !ship.read_only);
+    assert!(workflow("tokens.toml", "spellings").read_only);
+}
+
+#[test]
+fn variables_are_named() {
+    let checked = common::load(&common::folder("good").join("triage.toml"));
+    let tracker = env::variables(&checked.project.servers["tracker"]);
+    let shown: Vec<_> =
+        tracker.iter().map(|variable| (variable.name.as_str(), variable.optional, variable.secret)).collect();
+    assert_eq!(shown, [("LEVEL", true, false), ("TRACKER_TOKEN", false, true)]);
+    let smart = env::model_variables(&checked.project.models["smart"]);
+    assert_eq!((smart[0].name.as_str(), smart[0].secret), ("MODEL_KEY", true));
+}
