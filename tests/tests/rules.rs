@@ -712,16 +712,18 @@ const CASES: &[Case] = &[
     Case {
         name: "a call may choose among a closed set",
         file: r#"
-            [steps.which]
-            set = "t.ok"
             [steps.a]
-            call = "{{ ['t.ok', 't.fail'][0] }}"
+            for_each = ["t.ok", "t.fail"]
+            as = "tool"
+            concurrency = 1
+            tolerate = "all"
+            call = "{{ tool }}"
             with.v = 1
         "#,
         answers: &[],
-        ends: r#"ok {"which":"t.ok","a":{"v":1}}"#,
-        steps: "which=succeeded a=succeeded",
-        calls: "ok(1)",
+        ends: r#"ok {"a":[{"v":1},null]}"#,
+        steps: "a=succeeded",
+        calls: "ok(1) fail(1)",
     },
     Case {
         name: "an expression error fails the step with what was wrong",

@@ -336,7 +336,10 @@ impl Run<'_> {
         let stopping = self.scope(&spot.scope).is_none_or(|scope| scope.stopping);
         let ended = match end {
             IterationEnd::Succeeded(record) => {
-                Ended { record: Some(record), ..Ended::at(StepStatus::Succeeded, started_at, now) }
+                // A question succeeds by being accepted, and in no other way.
+                let asked = matches!(step.verb, crate::Verb::Elicit { .. }) && step.for_each.is_none();
+                let action = asked.then(|| crate::Action::Accept.as_str().to_owned());
+                Ended { record: Some(record), action, ..Ended::at(StepStatus::Succeeded, started_at, now) }
             }
             IterationEnd::Without { status, note, action } => {
                 Ended { note, action, ..Ended::at(status, started_at, now) }
