@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use minijinja::machinery::ast::{BinOpKind, Call, CallArg, Expr, Filter, Stmt, Test};
 
-use super::functions::{FILTERS, FUNCTIONS, TESTS};
+use super::chain::Chain;
+use super::filters::{FILTERS, FUNCTIONS, TESTS};
 use super::syntax::{self, Kind, MAX_DEPTH, SyntaxError, did_you_mean};
 
 /// What an expression may ask of a step.
@@ -417,51 +418,5 @@ impl<'s> Analyzer<'s> {
             }
             _ => Ok(()),
         }
-    }
-}
-
-/// A chain of attributes and subscripts, taken apart.
-struct Chain<'e, 's> {
-    /// What it begins with.
-    base: &'e Expr<'s>,
-    /// Its literal parts up to the first computed one.
-    literal: Vec<String>,
-    /// The node of the last of these.
-    literal_end: &'e Expr<'s>,
-    /// Its computed subscripts.
-    computed: Vec<&'e Expr<'s>>,
-}
-
-impl<'e, 's> Chain<'e, 's> {
-    fn of(expr: &'e Expr<'s>) -> Self {
-        let mut nodes = Vec::new();
-        let mut base = expr;
-        loop {
-            nodes.push(base);
-            base = match base {
-                Expr::GetAttr(get) => &get.expr,
-                Expr::GetItem(get) => &get.expr,
-                _ => break,
-            };
-        }
-        let mut chain = Self { base, literal: Vec::new(), literal_end: base, computed: Vec::new() };
-        for node in nodes.into_iter().rev() {
-            let key = match node {
-                Expr::GetAttr(get) => Some(get.name.to_owned()),
-                Expr::GetItem(get) => match get.subscript_expr.as_const() {
-                    Some(key) if key.as_str().is_some() || key.is_integer() => Some(key.to_string()),
-                    _ => {
-                        chain.computed.push(&get.subscript_expr);
-                        continue;
-                    }
-                },
-                _ => continue,
-            };
-            if let (Some(key), true) = (key, chain.computed.is_empty()) {
-                chain.literal.push(key);
-                chain.literal_end = node;
-            }
-        }
-        chain
     }
 }

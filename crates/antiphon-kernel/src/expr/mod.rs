@@ -7,14 +7,20 @@
 //! (a step that did not succeed) travels with it, JSON stays borrowed until something computes with it, and every
 //! message can name the expression.
 //!
-//! Patching MiniJinja's own machine instead was tried on paper: its undefined values know no reason, ordering can't be
-//! replaced without rewriting the source, and scopes would have to be converted value by value.
+//! The other way, MiniJinja's own machine with some filters replaced, was rejected: its undefined values know no reason,
+//! `<` can't be replaced without rewriting the source, and a scope would have to be converted as a whole.
 
+mod amount;
 mod analyze;
+mod apply;
+mod chain;
 mod eval;
-mod functions;
+mod filters;
 mod job;
+mod member;
+mod operators;
 mod render;
+mod replaced;
 mod schema;
 mod scope;
 mod syntax;

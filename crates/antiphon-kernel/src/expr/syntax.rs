@@ -13,6 +13,9 @@ pub(super) const MAX_DEPTH: u32 = 100;
 /// The most tokens that one `{{ … }}`, `{% … %}` or bare expression may have: what keeps the parser's recursion shallow.
 const MAX_TOKENS: usize = 1_000;
 
+/// How deep brackets may nest: each costs the parser a dozen calls.
+const MAX_BRACKETS: u32 = 40;
+
 /// The statements of the language.
 const STATEMENTS: &[&str] = &["for", "if", "set", "with", "filter", "raw"];
 
@@ -121,11 +124,13 @@ fn check_bounds(source: &str, kind: Kind) -> Result<(), SyntaxError> {
     if u32::try_from(source.len()).is_err() {
         return Err(SyntaxError::new("this is longer than 4 GiB", 0..0));
     }
-    let (mut start, mut tokens, mut branches) = (0, 0, 0);
+    let (mut start, mut tokens, mut brackets, mut branches) = (0, 0, 0_u32, 0);
     for token in machinery::tokenize(source, kind == Kind::Expression, syntax()) {
         let Ok((token, span)) = token else { break }; // the parser will say it better
         match token {
-            Token::VariableStart | Token::BlockStart => (start, tokens) = (span.start_offset as usize, 0),
+            Token::VariableStart | Token::BlockStart => (start, tokens, brackets) = (span.start_offset as usize, 0, 0),
+            Token::ParenOpen | Token::BracketOpen | Token::BraceOpen => brackets += 1,
+            Token::ParenClose | Token::BracketClose | Token::BraceClose => brackets = brackets.saturating_sub(1),
             Token::Ident("elif") => branches += 1,
             _ => {}
         }
@@ -133,6 +138,9 @@ fn check_bounds(source: &str, kind: Kind) -> Result<(), SyntaxError> {
         let end = span.end_offset as usize;
         if tokens > MAX_TOKENS {
             return Err(SyntaxError::new(format!("this expression has more than {MAX_TOKENS} parts"), start..end));
+        }
+        if brackets > MAX_BRACKETS {
+            return Err(SyntaxError::new("this is nested too deeply", start..end));
         }
         if branches > MAX_DEPTH {
             return Err(SyntaxError::new(format!("there are more than {MAX_DEPTH} `elif`"), start..end));
