@@ -7,8 +7,8 @@ use antiphon_engine::Owner;
 use http::request::Parts;
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, CancelledNotificationParam, CustomRequest,
-    CustomResult, DetailedTask, ErrorCode, GetTaskParams, GetTaskResult, Implementation, ListToolsResult,
-    PaginatedRequestParams, RequestId, ServerCapabilities, ServerConfig, Tool, UpdateTaskParams,
+    CustomResult, ErrorCode, GetTaskParams, GetTaskResult, Implementation, ListToolsResult, PaginatedRequestParams,
+    RequestId, ServerCapabilities, ServerConfig, Tool, UpdateTaskParams,
 };
 use rmcp::service::{NotificationContext, RequestContext, RoleServer};
 use rmcp::{ErrorData, ServerHandler};
@@ -112,7 +112,7 @@ impl ServerHandler for Connection {
         context: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
         let caller = self.task_caller("tasks/get", &context)?;
-        let task: DetailedTask = task::get(&self.shared, &caller, &params.task_id).await?;
+        let task = task::get(&self.shared, &caller, &params.task_id).await?;
         Ok(GetTaskResult::new(task))
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use antiphon_engine::{Engine, EngineError, Run, RunId};
+use antiphon_engine::{Engine, EngineError, Run};
 use antiphon_kernel::{Action, Answer, Asking, By, Outcome, Question, RunStatus};
 use rmcp::ErrorData;
 use rmcp::model::{CallToolResult, ContentBlock, JsonObject, Tool, ToolAnnotations};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::caller::Caller;
 use crate::server::Shared;
-use crate::{outcome, question, schema};
+use crate::{errors, outcome, question, schema};
 
 /// The longest that `run_status` waits, in seconds: below the minute after which clients give up.
 const MAX_WAIT_SECONDS: u64 = 45;
@@ -186,7 +186,7 @@ pub(crate) async fn call(
     };
     Some(result.or_else(|problem| match problem {
         Problem::Said(message) => Ok(outcome::failure(message)),
-        Problem::Engine(error) => crate::errors::of_call(error),
+        Problem::Engine(error) => errors::of_call(error),
     }))
 }
 
@@ -281,9 +281,4 @@ async fn start(
     let started = shared.start(caller, &workflow, args.input, idempotency_key).await?;
     // `view` returns once the record is durable; not before may the id leave.
     described(&*shared.engine, &shared.engine.view(&started.id).await?).await
-}
-
-/// As the engine says it of a run that is not there, so that nobody learns of another's.
-pub(crate) fn not_found(id: &str) -> EngineError {
-    EngineError::NotFound(RunId(id.into()))
 }

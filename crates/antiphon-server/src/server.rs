@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::caller::Caller;
 use crate::catalog::{Catalog, Exposed};
-use crate::handle;
 use crate::seal::Seal;
 
 /// What a [`Server`] is told.
@@ -96,6 +95,6 @@ impl Shared {
     /// The run of this id, if it is this owner's. Another's looks as if there were none.
     pub(crate) async fn run_of(&self, owner: &Owner, id: &str) -> Result<Run, EngineError> {
         let run = self.engine.view(&RunId(id.into())).await?;
-        if run.owner == *owner { Ok(run) } else { Err(handle::not_found(id)) }
+        if run.owner == *owner { Ok(run) } else { Err(EngineError::NotFound(run.id)) }
     }
 }

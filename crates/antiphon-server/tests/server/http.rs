@@ -5,6 +5,7 @@ use futures::StreamExt;
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use crate::support::{Fixture, LEGACY, MODERN, modern, tasks};
 
@@ -16,14 +17,18 @@ struct Web {
 
 impl Web {
     async fn new(options: HttpOptions) -> Self {
+        Self::serving(options).await.0
+    }
+
+    async fn serving(options: HttpOptions) -> (Self, JoinHandle<std::io::Result<()>>) {
         // The second of two tests in one process finds it installed.
         let _ = rustls_graviola::default_provider().install_default();
         let fixture = Fixture::new();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/mcp", listener.local_addr().unwrap());
         let server = fixture.server.clone();
-        tokio::spawn(async move { server.serve_http(listener, options).await });
-        Self { fixture, client: Client::new(), url }
+        let serving = tokio::spawn(async move { server.serve_http(listener, options).await });
+        (Self { fixture, client: Client::new(), url }, serving)
     }
 
     fn post(&self, body: &Value) -> RequestBuilder {
@@ -210,4 +215,16 @@ async fn a_body_that_is_too_long_gets_a_readable_refusal() {
     assert!(message.contains("at most 4194304 are taken"), "{message}");
     let (status, _) = json_of(web.modern("tools/list", json!({}), &json!({}))).await;
     assert_eq!(status, StatusCode::OK, "and the server goes on");
+}
+
+#[tokio::test]
+async fn stopping_ends_what_is_open_and_cancels_nothing() {
+    let (web, serving) = Web::serving(HttpOptions::default()).await;
+    web.initialize(json!({}), None).await;
+    let call = tokio::spawn(web.modern("tools/call", json!({ "name": "slow" }), &json!({})).send());
+    web.fixture.engine.until(|engine| engine.count() == 1).await;
+    web.fixture.server.stop();
+    serving.await.unwrap().unwrap();
+    assert!(!call.await.unwrap().unwrap().status().is_success());
+    assert!(web.fixture.engine.cancel_reasons().is_empty());
 }

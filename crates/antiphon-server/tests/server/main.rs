@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used)]
 
 mod control;
+mod durable;
 mod engine;
 mod handles;
 mod http;

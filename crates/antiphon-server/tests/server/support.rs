@@ -48,10 +48,7 @@ impl Fixture {
     }
 
     pub fn pipe_of(&self, owner: &str, control: Option<Arc<dyn Control>>) -> Pipe {
-        let (ours, theirs) = tokio::io::duplex(64 * 1024);
-        let (server, owner) = (self.server.clone(), Owner(owner.into()));
-        tokio::spawn(async move { server.serve_stream(theirs, owner, control).await });
-        Pipe::new(ours)
+        Pipe::to(&self.server, Owner(owner.into()), control)
     }
 
     pub async fn legacy_pipe(&self, capabilities: Value) -> Pipe {
@@ -111,8 +108,11 @@ pub struct Pipe {
 }
 
 impl Pipe {
-    fn new(stream: DuplexStream) -> Self {
-        let (reader, writer) = tokio::io::split(stream);
+    pub fn to(server: &Server, owner: Owner, control: Option<Arc<dyn Control>>) -> Self {
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        let server = server.clone();
+        tokio::spawn(async move { server.serve_stream(theirs, owner, control).await });
+        let (reader, writer) = tokio::io::split(ours);
         Self { reader: BufReader::new(reader), writer, aside: VecDeque::new(), next_id: 0 }
     }
 
