@@ -138,13 +138,10 @@ impl<'s> Analyzer<'s> {
             Stmt::Template(template) => self.block(&template.children),
             Stmt::EmitRaw(_) => Ok(()),
             Stmt::EmitExpr(emit) => self.expr(&emit.expr),
-            Stmt::IfCond(cond) => {
-                self.expr(&cond.expr)?;
-                self.after_test(&cond.expr, |this| {
-                    this.block(&cond.true_body)?;
-                    this.block(&cond.false_body)
-                })
-            }
+            Stmt::IfCond(cond) => self.decides(&cond.expr, |this| {
+                this.block(&cond.true_body)?;
+                this.block(&cond.false_body)
+            }),
             Stmt::ForLoop(each) => {
                 if each.recursive {
                     return self.refuse(&each.target, "there are no recursive loops here");
@@ -202,24 +199,22 @@ impl<'s> Analyzer<'s> {
         }
     }
 
-    /// Whatever `inner` mentions of a step that the expression has tested is guarded.
-    fn after_test(&mut self, test: &Expr<'s>, inner: impl FnOnce(&mut Self) -> Checked) -> Checked {
-        self.after(test, |found| found.tests || found.reference.mode == Mode::Guarded, inner)
+    /// A test, and what it decides over: whatever that mentions of a step that the test tests is guarded.
+    fn decides(&mut self, test: &Expr<'s>, inner: impl FnOnce(&mut Self) -> Checked) -> Checked {
+        let from = self.found.len();
+        self.expr(test)?;
+        self.tested_since(from, |found| found.tests || found.reference.mode == Mode::Guarded, inner)
     }
 
-    fn after(
+    fn tested_since(
         &mut self,
-        test: &Expr<'s>,
+        from: usize,
         counts: impl Fn(&Found) -> bool,
         inner: impl FnOnce(&mut Self) -> Checked,
     ) -> Checked {
-        let span = syntax::range(self.source, test);
         let mark = self.tested.len();
-        for found in self.found.iter().filter(|found| counts(found)) {
-            if let Root::Step(id) = &found.reference.root
-                && span.start <= found.reference.span.start
-                && found.reference.span.end <= span.end
-            {
+        for found in self.found[from..].iter().filter(|found| counts(found)) {
+            if let Root::Step(id) = &found.reference.root {
                 self.tested.push(id.clone());
             }
         }
@@ -246,13 +241,11 @@ impl<'s> Analyzer<'s> {
             Expr::Var(_) | Expr::GetAttr(_) | Expr::GetItem(_) => self.path(expr)?,
             Expr::UnaryOp(op) => self.expr(&op.expr)?,
             Expr::BinOp(op) => match op.op {
-                BinOpKind::ScAnd => {
-                    self.expr(&op.left)?;
-                    self.after_test(&op.left, |this| this.expr(&op.right))?;
-                }
+                BinOpKind::ScAnd => self.decides(&op.left, |this| this.expr(&op.right))?,
                 BinOpKind::ScOr => {
+                    let from = self.found.len();
                     self.covered(false, |this| this.expr(&op.left))?;
-                    self.after(&op.left, |found| found.tests, |this| this.expr(&op.right))?;
+                    self.tested_since(from, |found| found.tests, |this| this.expr(&op.right))?;
                 }
                 _ => {
                     self.expr(&op.left)?;
@@ -263,13 +256,10 @@ impl<'s> Analyzer<'s> {
                 self.expr(&compare.expr)?;
                 compare.ops.iter().try_for_each(|op| self.expr(&op.expr))?;
             }
-            Expr::IfExpr(choice) => {
-                self.expr(&choice.test_expr)?;
-                self.after_test(&choice.test_expr, |this| {
-                    this.expr(&choice.true_expr)?;
-                    choice.false_expr.iter().try_for_each(|other| this.expr(other))
-                })?;
-            }
+            Expr::IfExpr(choice) => self.decides(&choice.test_expr, |this| {
+                this.expr(&choice.true_expr)?;
+                choice.false_expr.iter().try_for_each(|other| this.expr(other))
+            })?,
             Expr::Filter(filter) => self.filter(expr, filter)?,
             Expr::Test(test) => self.test(expr, test)?,
             Expr::Call(call) => self.call(expr, call)?,
