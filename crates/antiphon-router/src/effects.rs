@@ -168,9 +168,9 @@ fn landed(call: &CallSpec, outcome: Outcome) -> Result<CallOutcome, CallFailure>
         Outcome::NeedsInput { requests, state } => {
             CallOutcome::NeedsInput { requests, state: state.map(Value::String) }
         }
-        Outcome::Detached(task) => CallOutcome::Detached {
-            handle: serde_json::to_value(task).map_err(|error| invalid(error.to_string()))?,
-        },
+        Outcome::Detached(task) => {
+            CallOutcome::Detached { handle: serde_json::to_value(task).map_err(|error| invalid(error.to_string()))? }
+        }
     })
 }
 

@@ -8,5 +8,7 @@ mod record;
 mod router;
 mod sample;
 
-pub use antiphon_client::{Catalogue, ClientError, Consent, Era, Limits, ServerConfig, Session, State, Tool, Transport};
+pub use antiphon_client::{
+    Catalogue, ClientError, Consent, Era, Limits, ServerConfig, Session, State, Tool, Transport,
+};
 pub use router::{Router, ServerCatalogue};

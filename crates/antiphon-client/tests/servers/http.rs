@@ -128,8 +128,7 @@ async fn serve(app: axum::Router) -> String {
 }
 
 async fn good(versions: &'static [ProtocolVersion]) -> (ServerConfig, Good) {
-    let server =
-        Good { versions, crowd: Arc::new(Barrier::new(CROWD)), abandoned: Arc::new(Notify::new()) };
+    let server = Good { versions, crowd: Arc::new(Barrier::new(CROWD)), abandoned: Arc::new(Notify::new()) };
     let handler = server.clone();
     let service = StreamableHttpService::new(
         move || Ok(handler.clone()),
