@@ -6,7 +6,7 @@ use crate::read::Outer;
 pub(crate) const VERBS: &[&str] = &["call", "sample", "elicit", "read", "set", "wait", "do"];
 
 /// Every key of a step, with the verbs that take it; none means all.
-const TAKEN_BY: &[(&str, &[&str])] = &[
+pub(crate) const TAKEN_BY: &[(&str, &[&str])] = &[
     ("needs", &[]),
     ("when", &[]),
     ("for_each", &[]),

@@ -47,3 +47,25 @@ fn without_null(schema: &mut Schema) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crate::keys::{TAKEN_BY, VERBS};
+
+    /// An editor offers the keys that the reader takes, and no others.
+    #[test]
+    fn the_schema_has_the_keys_of_a_step() {
+        let schema = super::json_schema();
+        let offered: BTreeSet<&str> = schema["$defs"]["Step"]["properties"]
+            .as_object()
+            .into_iter()
+            .flat_map(|keys| keys.keys())
+            .map(String::as_str)
+            .collect();
+        // `prefer` is read only to say that it is not supported yet.
+        let taken = VERBS.iter().copied().chain(TAKEN_BY.iter().map(|(key, _)| *key)).filter(|key| *key != "prefer");
+        assert_eq!(offered, taken.collect());
+    }
+}

@@ -4,6 +4,6 @@ mod any_text;
 mod broken;
 mod common;
 mod good;
-//mod pages;
+mod pages;
 mod schema;
 mod traps;

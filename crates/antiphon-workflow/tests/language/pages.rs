@@ -14,9 +14,11 @@ fn docs() -> PathBuf {
 
 #[test]
 fn codes_and_pages_are_the_same() {
-    let mut pages: Vec<_> = fs::read_dir(docs()).unwrap().map(|page| page.unwrap().file_name().into_string().unwrap()).collect();
+    let mut pages: Vec<_> =
+        fs::read_dir(docs()).unwrap().map(|page| page.unwrap().file_name().into_string().unwrap()).collect();
     pages.sort();
-    let mut expected: Vec<_> = CODES.iter().map(|(code, ..)| format!("{code}.md")).chain(["README.md".to_owned()]).collect();
+    let mut expected: Vec<_> =
+        CODES.iter().map(|(code, ..)| format!("{code}.md")).chain(["README.md".to_owned()]).collect();
     expected.sort();
     assert_eq!(pages, expected);
 }
@@ -41,9 +43,17 @@ fn examples_are_what_they_say() {
         let page = fs::read_to_string(docs().join(format!("{code}.md"))).unwrap();
         assert!(page.starts_with(&format!("# {code}: {title}\n")), "{code}: the page begins otherwise");
         let broken = load(section(&page, "## Broken"));
-        assert!(common::codes(&broken).contains(&code.as_str()), "{code}: the broken example says\n{}", common::report(&broken));
+        assert!(
+            common::codes(&broken).contains(&code.as_str()),
+            "{code}: the broken example says\n{}",
+            common::report(&broken)
+        );
         let mended = load(section(&page, "## Mended"));
-        assert!(!common::codes(&mended).contains(&code.as_str()), "{code}: the mended example says\n{}", common::report(&mended));
+        assert!(
+            !common::codes(&mended).contains(&code.as_str()),
+            "{code}: the mended example says\n{}",
+            common::report(&mended)
+        );
         assert!(!mended.has_errors(), "{code}: the mended example says\n{}", common::report(&mended));
     }
 }
