@@ -1,6 +1,7 @@
 //! One request on a connection, and the exact word on what became of it.
 
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -15,7 +16,7 @@ use crate::calls::CallEvent;
 use crate::connection::{Connection, OBITUARY_PATIENCE};
 use crate::error::{ClientError, ErrorKind};
 use crate::http;
-use crate::wire::Fate;
+use crate::wire::{Fate, Wire};
 
 /// A call that has no deadline of its own ends after this, however often it reports progress.
 const LONGEST_CALL: Duration = Duration::from_secs(24 * 3600);
@@ -56,7 +57,7 @@ impl Connection {
             return Err(self.lost(Fate::NeverSent).await);
         };
         let mut entry = self.calls.enter(&handle.id, &handle.progress_token, cx.run.clone());
-        let mut pending_call = PendingCall { handle: Some(handle) };
+        let mut pending_call = PendingCall { handle: Some(handle), wire: Arc::clone(&self.wire) };
         let silence = sleep(self.config.timeout);
         let deadline = sleep_until(cx.deadline.unwrap_or_else(|| Instant::now() + LONGEST_CALL));
         tokio::pin!(silence, deadline);
@@ -66,6 +67,8 @@ impl Connection {
             tokio::select! {
                 biased;
                 answer = pending_call.answer() => break Ok(answer),
+                () = cx.cancelled.cancelled() => break Err(Impatience::Cancelled),
+                () = &mut deadline => break Err(Impatience::Late),
                 Some(event) = entry.events.recv() => match event {
                     CallEvent::Progress(progress) => (cx.progress)(progress),
                     CallEvent::Ask { params, reply } => {
@@ -79,8 +82,6 @@ impl Connection {
                 },
                 // People may take their time; the server's starts again with their answer.
                 Some(()) = questions.next(), if !questions.is_empty() => {}
-                () = cx.cancelled.cancelled() => break Err(Impatience::Cancelled),
-                () = &mut deadline => break Err(Impatience::Late),
                 () = &mut silence, if questions.is_empty() => break Err(Impatience::Silent),
             }
             silence.as_mut().reset(Instant::now() + self.config.timeout);
@@ -157,6 +158,7 @@ impl Connection {
 /// A request that the other side is told to forget when nobody waits for its answer any more.
 struct PendingCall {
     handle: Option<RequestHandle<RoleClient>>,
+    wire: Arc<Wire>,
 }
 
 impl PendingCall {
@@ -171,6 +173,7 @@ impl PendingCall {
 impl Drop for PendingCall {
     fn drop(&mut self) {
         if let Some(handle) = self.handle.take() {
+            self.wire.settle(&handle.id);
             // A server that reads nothing must not hold up whoever has lost patience with it.
             tokio::spawn(tokio::time::timeout(CANCEL_PATIENCE, async move {
                 let _ = handle.cancel(Some("not wanted any more".into())).await;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::ServerConfig;
 use crate::connection::{Connection, Era, EraMemory};
@@ -25,6 +26,7 @@ pub(crate) struct Supervisor {
     opening: tokio::sync::Mutex<Attempts>,
     /// How many attempts have failed.
     failed: AtomicU64,
+    stopped: CancellationToken,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -34,7 +36,6 @@ enum Status {
     Starting,
     Open(Arc<Connection>),
     Failed(ClientError),
-    Stopped,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +66,7 @@ impl Supervisor {
             status: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
             failed: AtomicU64::new(0),
+            stopped: CancellationToken::new(),
         })
     }
 
@@ -73,7 +75,7 @@ impl Supervisor {
             Status::Starting => State::Starting,
             Status::Open(connection) if connection.is_open() => State::Ready(connection.era),
             Status::Failed(error) => State::Failed(error),
-            Status::Idle | Status::Open(_) | Status::Stopped => State::Idle,
+            Status::Idle | Status::Open(_) => State::Idle,
         }
     }
 
@@ -88,7 +90,13 @@ impl Supervisor {
         let seen = self.failed.load(Ordering::Acquire);
         let this = Arc::clone(self);
         // A task of its own: an impatient caller must not undo a start that others wait for.
-        match tokio::spawn(async move { this.open(seen).await }).await {
+        let opening = tokio::spawn(async move {
+            tokio::select! {
+                result = this.open(seen) => result,
+                () = this.stopped.cancelled() => Err(this.has_stopped()),
+            }
+        });
+        match opening.await {
             Ok(result) => result,
             Err(error) => Err(ClientError::new(&self.config.name, ErrorKind::Unavailable, error.to_string())),
         }
@@ -102,22 +110,16 @@ impl Supervisor {
             Status::Open(connection) if connection.has_served() => *attempts = Attempts::default(),
             Status::Open(_) => attempts.failed(),
             Status::Failed(error) if self.failed.load(Ordering::Acquire) != seen => return Err(error),
-            Status::Stopped => return Err(self.stopped()),
             Status::Idle | Status::Starting | Status::Failed(_) => {}
         }
-        if !self.turn(Status::Starting) {
-            return Err(self.stopped());
-        }
+        self.turn(Status::Starting);
         if let Some(not_before) = attempts.not_before {
             tokio::time::sleep_until(not_before).await;
         }
         match Connection::open(&self.config, &self.memory).await {
             Ok(connection) => {
                 let connection = Arc::new(connection);
-                if !self.turn(Status::Open(Arc::clone(&connection))) {
-                    connection.close().await;
-                    return Err(self.stopped());
-                }
+                self.turn(Status::Open(Arc::clone(&connection)));
                 Ok(connection)
             }
             Err(error) => {
@@ -130,22 +132,21 @@ impl Supervisor {
         }
     }
 
-    /// Ends the connection, for good.
+    /// Ends the connection, or the attempt to open one, for good.
     pub(crate) async fn stop(&self) {
-        let before = std::mem::replace(&mut *self.lock(), Status::Stopped);
+        self.stopped.cancel();
+        let before = std::mem::take(&mut *self.lock());
         if let Status::Open(connection) = before {
             connection.close().await;
         }
     }
 
-    /// `false` if it has been stopped in the meantime.
-    fn turn(&self, status: Status) -> bool {
+    /// What was opened while it was being stopped goes again, by being dropped.
+    fn turn(&self, status: Status) {
         let mut current = self.lock();
-        if matches!(*current, Status::Stopped) {
-            return false;
+        if !self.stopped.is_cancelled() {
+            *current = status;
         }
-        *current = status;
-        true
     }
 
     fn open_one(&self) -> Option<Arc<Connection>> {
@@ -163,7 +164,7 @@ impl Supervisor {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn stopped(&self) -> ClientError {
+    fn has_stopped(&self) -> ClientError {
         ClientError::new(&self.config.name, ErrorKind::Unavailable, "has been shut down")
     }
 }

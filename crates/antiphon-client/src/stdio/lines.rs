@@ -81,6 +81,11 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
+    /// What came after the last line feed.
+    pub(crate) fn rest(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
     /// Drops what has been handed out, and moves a line that has become too long out of the buffer.
     fn make_room(&mut self) {
         let pending = &self.buffer[self.start..];
@@ -136,5 +141,12 @@ mod tests {
         let mut input = vec![b'x'; 8192];
         input.push(b'\n');
         assert_eq!(read(&input, 8192).await, ["x".repeat(8192)]);
+    }
+
+    #[tokio::test]
+    async fn what_is_left_at_the_end() {
+        let mut lines = Lines::new(b"one\ntwo".as_slice(), 100);
+        while lines.next().await.unwrap().is_some() {}
+        assert_eq!(lines.rest(), b"two");
     }
 }

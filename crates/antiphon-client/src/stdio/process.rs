@@ -139,15 +139,11 @@ async fn tend(mut child: Child, stop: CancellationToken) -> String {
 
 /// Passes on what a server writes to its standard error.
 async fn listen(stderr: impl AsyncRead + Unpin, config: Arc<ServerConfig>, last_words: LastWords) {
-    let mut lines = Lines::new(stderr, LINE_BYTES);
-    while let Ok(Some(line)) = lines.next().await {
-        let line = match &line {
-            Line::Whole(line) => String::from_utf8_lossy(line),
-            Line::Overlong(line) => String::from_utf8_lossy(&line.head),
-        };
+    let hear = |line: &[u8]| {
+        let line = String::from_utf8_lossy(line);
         let line = config.redact(line.trim_end());
         if line.is_empty() {
-            continue;
+            return;
         }
         tracing::info!(target: "antiphon::server", server = %config.name, "{line}");
         let mut words = last_words.lock().unwrap_or_else(PoisonError::into_inner);
@@ -155,7 +151,15 @@ async fn listen(stderr: impl AsyncRead + Unpin, config: Arc<ServerConfig>, last_
             words.pop_front();
         }
         words.push_back(line.into_owned());
+    };
+    let mut lines = Lines::new(stderr, LINE_BYTES);
+    while let Ok(Some(line)) = lines.next().await {
+        match line {
+            Line::Whole(line) => hear(line),
+            Line::Overlong(line) => hear(&line.head),
+        }
     }
+    hear(lines.rest());
 }
 
 /// Whether children get this variable of ours. Everything else, above all our own keys, is for `env` to pass on by name.

@@ -72,6 +72,20 @@ async fn the_catalogue_has_every_page_and_keeps_to_allow() {
 }
 
 #[tokio::test]
+async fn a_catalogue_follows_its_server() {
+    for mode in ["modern", "legacy"] {
+        let client = client(mode);
+        let cx = CallContext::detached();
+        assert!(client.tools(&cx).await.unwrap().get("grown").is_none());
+        call(&client, "grow", json!({})).await.unwrap();
+        while client.tools(&cx).await.unwrap().get("grown").is_none() {
+            tokio::task::yield_now().await;
+        }
+        client.shutdown().await;
+    }
+}
+
+#[tokio::test]
 async fn a_catalogue_without_an_end_is_refused() {
     let error = client("endless").tools(&CallContext::detached()).await.unwrap_err();
     assert_eq!(error.to_string(), "server `fixture` answers `tools/list` with pages that lead back to each other");
@@ -275,6 +289,19 @@ async fn a_killed_server_comes_back() {
     }
     assert_ne!(text(&fresh.unwrap()), pid);
     client.shutdown().await;
+}
+
+#[tokio::test]
+async fn shutting_down_does_not_wait_for_a_start() {
+    let client = client("hangs");
+    let cx = CallContext::detached();
+    let (ended, ()) = tokio::join!(client.tools(&cx), async {
+        while !matches!(client.state(), State::Starting) {
+            tokio::task::yield_now().await;
+        }
+        client.shutdown().await;
+    });
+    assert_eq!(ended.unwrap_err().to_string(), "server `fixture` has been shut down");
 }
 
 #[tokio::test]
