@@ -41,5 +41,10 @@ pub fn plan(server: &str, tool: &str) -> Plan {
         output_schema: None,
         body: Graph { steps: vec![step], output: None },
     };
-    Plan { kernel: KERNEL_VERSION, root: name.clone(), workflows: BTreeMap::from([(name, workflow)]), limits: Limits::default() }
+    Plan {
+        kernel: KERNEL_VERSION,
+        root: name.clone(),
+        workflows: BTreeMap::from([(name, workflow)]),
+        limits: Limits::default(),
+    }
 }

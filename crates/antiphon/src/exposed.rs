@@ -19,7 +19,7 @@ pub struct Served {
     pub workflows: Vec<Workflow>,
 }
 
-/// Loads what these paths name. A broken file in a folder is passed over (`check` shows why); one that was named is an error.
+/// Loads what these paths name. A broken file in a folder is passed over; one that was named is an error.
 pub fn load(paths: &[PathBuf]) -> Result<Vec<Served>, Fault> {
     paths
         .iter()
@@ -31,9 +31,6 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Served>, Fault> {
             let workflows: Vec<Workflow> = checked.project.workflows.values().filter(chosen).cloned().collect();
             if workflows.is_empty() {
                 return Err(broken(&checked, wanted.as_deref()));
-            }
-            for diagnostic in checked.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()) {
-                tracing::warn!(path = diagnostic.path(), "not served: {diagnostic}");
             }
             Ok(Served { place, checked, workflows })
         })
@@ -52,7 +49,8 @@ pub fn catalog(world: &World, paths: &[PathBuf]) -> Result<Catalog, Fault> {
             all.push(exposed(workflow));
         }
     }
-    Catalog::new(all).map_err(|error| Fault::usage(error, "serve folders or files whose workflows have different names"))
+    Catalog::new(all)
+        .map_err(|error| Fault::usage(error, "serve folders or files whose workflows have different names"))
 }
 
 fn exposed(workflow: Workflow) -> Exposed {

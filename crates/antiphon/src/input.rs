@@ -54,7 +54,8 @@ fn object(arg: &str) -> Result<Map<String, Value>, Fault> {
             ("standard input", std::io::stdin().read_to_string(&mut text).map(|_| text))
         }
     };
-    let text = text.map_err(|e| Fault::usage(format!("can't read {name}: {e}"), "name a file that holds a JSON object"))?;
+    let text =
+        text.map_err(|e| Fault::usage(format!("can't read {name}: {e}"), "name a file that holds a JSON object"))?;
     match serde_json::from_str(&text) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) => Err(Fault::usage(format!("{name} is not a JSON object"), "write the input as { \"key\": value, … }")),

@@ -98,7 +98,9 @@ impl<'a> Environment<'a> {
     /// A model, ready to be asked.
     pub fn model(&self, key: &str, def: &ModelDef) -> Result<Arc<OpenAiModel>, Fault> {
         let fill = |text: &str| expand(text, |name| self.get(name)).map(|expanded| expanded.value);
-        let wrong = |error: &dyn std::fmt::Display| Fault::usage(format!("model `{key}`: {error}"), format!("see {}", def.path));
+        let wrong = |error: &dyn std::fmt::Display| {
+            Fault::usage(format!("model `{key}`: {error}"), format!("see {}", def.path))
+        };
         let build = || -> Result<ModelConfig, MissingVar> {
             let mut config = ModelConfig::new(key, fill(&def.base_url)?, fill(&def.model)?);
             config.api_key = def.api_key.as_deref().map(fill).transpose()?.map(SecretString::from);

@@ -22,14 +22,16 @@ use std::process::ExitCode;
 use std::thread::available_parallelism;
 
 use clap::Parser;
+use miette::MietteHandlerOpts;
 use tracing_subscriber::EnvFilter;
 
-use crate::exit::Exit;
 use crate::fault::Fault;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     log_to_stderr();
+    // Commands to copy must not be broken into lines.
+    let _ = miette::set_hook(Box::new(|_| Box::new(MietteHandlerOpts::new().wrap_lines(false).build())));
     // Libraries choose no TLS provider; whoever connects finds this one. It fails only if there is one already.
     let _ = rustls_graviola::default_provider().install_default();
     let workers = available_parallelism().map_or(2, |cores| cores.get().clamp(2, 8));
@@ -48,11 +50,7 @@ fn main() -> ExitCode {
 
 fn report(fault: &Fault) -> ExitCode {
     for report in &fault.reports {
-        match fault.exit {
-            // Not an error: what was asked for, and how to go on.
-            Exit::Paused => eprintln!("{report}"),
-            _ => eprintln!("{report:?}"),
-        }
+        eprintln!("{report:?}");
     }
     fault.exit.into()
 }

@@ -115,7 +115,9 @@ fn workflow_files(folder: &Path) -> Vec<PathBuf> {
 fn says_workflow(text: &str) -> bool {
     text.lines().any(|line| {
         let line = line.trim_start();
-        line.starts_with("[steps") || line.starts_with("steps.") || line.starts_with("#:schema") && line.contains("workflow")
+        line.starts_with("[steps")
+            || line.starts_with("steps.")
+            || line.starts_with("#:schema") && line.contains("workflow")
     })
 }
 

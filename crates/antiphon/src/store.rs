@@ -48,7 +48,8 @@ impl Store {
     }
 
     fn around(db: &Path) -> Result<Self, Fault> {
-        let db = std::path::absolute(db).map_err(|e| Fault::usage(format!("--db {}: {e}", db.display()), "name a file"))?;
+        let db =
+            std::path::absolute(db).map_err(|e| Fault::usage(format!("--db {}: {e}", db.display()), "name a file"))?;
         if db.is_dir() || db.file_name().is_none() {
             return Err(Fault::usage(format!("--db {} is a folder", db.display()), "name a file in it"));
         }

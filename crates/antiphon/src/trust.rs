@@ -152,8 +152,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let trust = Trust::at(&dir.path().join("trusted"));
         let first = line(&["-y", "chat"], &[("TOKEN", "${TOKEN}")]);
-        assert_eq!(trust.unknown([first.clone()]).unwrap(), [first.clone()]);
-        trust.remember(&[first.clone()]).unwrap();
+        assert_eq!(trust.unknown([first.clone()]).unwrap().len(), 1);
+        trust.remember(std::slice::from_ref(&first)).unwrap();
         assert!(trust.unknown([first]).unwrap().is_empty());
         for changed in [line(&["-y", "evil"], &[("TOKEN", "${TOKEN}")]), line(&["-y", "chat"], &[("TOKEN", "x")])] {
             assert_eq!(trust.unknown([changed.clone()]).unwrap(), [changed]);

@@ -120,7 +120,10 @@ impl World {
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         for (key, def) in defs {
             let config = environment.server(key, def).map_err(|missing| {
-                Fault::usage(format!("server `{key}`: {missing}"), "export it where the process that owns the runs was started")
+                Fault::usage(
+                    format!("server `{key}`: {missing}"),
+                    "export it where the process that owns the runs was started",
+                )
             })?;
             self.router.set_server(key.clone(), config);
             bound.servers.insert(key.clone());

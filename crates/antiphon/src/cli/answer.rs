@@ -11,8 +11,8 @@ use crate::fault::Fault;
 use crate::input;
 use crate::owner::Hub;
 use crate::owner::verbs::{Respond, RunShown, Show};
-use crate::ui::form::{self, Kind, Shown, accepted};
 use crate::ui;
+use crate::ui::form::{self, Kind, Shown, accepted};
 
 /// Arguments of `answer`.
 #[derive(Debug, Args)]
@@ -88,7 +88,9 @@ async fn respond(hub: &Hub, args: &AnswerArgs) -> Result<Option<String>, Fault> 
     let reply = hub.ask(Respond { id: id.clone(), key: question.key, answer }).await?;
     match reply.accepted {
         true => Ok(Some(id)),
-        false => Err(Fault::usage("the question is not open any more", "somebody else has answered, or its time is up")),
+        false => {
+            Err(Fault::usage("the question is not open any more", "somebody else has answered, or its time is up"))
+        }
     }
 }
 
@@ -131,7 +133,10 @@ impl How {
         let is_doubt = matches!(question.ask, Asking::Doubt { .. });
         if self.retry || self.skip || self.result.is_some() {
             if !is_doubt {
-                return Err(Fault::usage("this question is not about a call in doubt", "answer with --accept, --decline or --field"));
+                return Err(Fault::usage(
+                    "this question is not about a call in doubt",
+                    "answer with --accept, --decline or --field",
+                ));
             }
             return self.doubt().map(Some);
         }
@@ -151,8 +156,12 @@ impl How {
             Kind::Form(schema) => Ok(Some(accepted(fields(&self.field, &schema)?))),
             Kind::Url(_) => Ok(Some(Answer { action: Action::Accept, content: None })),
             Kind::Sample(_) => Err(Fault::usage("a model's answer is wanted", "give it with --text")),
-            Kind::Doubt => Err(Fault::usage("a call may have happened", "answer with --retry, --skip or --result JSON")),
-            Kind::Other => Err(Fault::usage("this can't be answered here", "cancel the run, or decline with --decline")),
+            Kind::Doubt => {
+                Err(Fault::usage("a call may have happened", "answer with --retry, --skip or --result JSON"))
+            }
+            Kind::Other => {
+                Err(Fault::usage("this can't be answered here", "cancel the run, or decline with --decline"))
+            }
         }
     }
 

@@ -43,7 +43,8 @@ fn write_plan(text: &mut String, loaded: &Loaded, input: &Value, servers: &BTree
     writeln!(text, "{} ({}): nothing is started, nothing is called", workflow.name, workflow.path)?;
     writeln!(text, "\nInput\n  {input}")?;
     let root = workflow.plan.workflows.get(&workflow.plan.root);
-    let nested = workflow.plan.workflows.iter().filter(|(name, _)| **name != workflow.plan.root).map(|(_, nested)| nested);
+    let nested =
+        workflow.plan.workflows.iter().filter(|(name, _)| **name != workflow.plan.root).map(|(_, nested)| nested);
     for part in root.into_iter().chain(nested) {
         writeln!(text, "\nSteps of {}", part.name)?;
         write_steps(text, &part.body, 1)?;
@@ -98,7 +99,8 @@ fn steps(workflow: &Workflow) -> Vec<Value> {
         in_order(&graph.steps)
             .into_iter()
             .map(|step| {
-                let mut value = json!({ "id": step.id, "does": does(step), "after": step.deps.keys().collect::<Vec<_>>() });
+                let mut value =
+                    json!({ "id": step.id, "does": does(step), "after": step.deps.keys().collect::<Vec<_>>() });
                 if let Verb::Do { body } = &step.verb {
                     value["do"] = list(body).into();
                 }

@@ -66,8 +66,7 @@ impl Follow<'_> {
         let mut left_open = BTreeSet::new();
         let mut after = 0;
         loop {
-            let wait =
-                Wait { id: id.to_owned(), after, max_ms: NEWS.as_millis() as u64, inline: self.inline };
+            let wait = Wait { id: id.to_owned(), after, max_ms: NEWS.as_millis() as u64, inline: self.inline };
             let mut news = std::pin::pin!(self.hub.ask(wait));
             let shown = loop {
                 tokio::select! {
@@ -108,12 +107,10 @@ impl Follow<'_> {
         let form = Shown::of(question, shown.requests.get(&question.key));
         let area = live.area();
         let asked = tokio::task::spawn_blocking(move || area.suspend(|| form::ask(&form))).await;
-        asked
-            .map_err(|e| Fault::internal(format!("the form ended badly: {e}")))?
-            .or_else(|error| match error {
-                dialoguer::Error::IO(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(None),
-                dialoguer::Error::IO(error) => Err(Fault::internal(format!("can't ask on this terminal: {error}"))),
-            })
+        asked.map_err(|e| Fault::internal(format!("the form ended badly: {e}")))?.or_else(|error| match error {
+            dialoguer::Error::IO(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(None),
+            dialoguer::Error::IO(error) => Err(Fault::internal(format!("can't ask on this terminal: {error}"))),
+        })
     }
 
     async fn respond(&self, id: &str, question: &Question, answer: Answer) -> Result<(), Fault> {
@@ -121,7 +118,10 @@ impl Follow<'_> {
         match self.hub.ask(respond).await {
             Ok(reply) if reply.accepted => Ok(()),
             Ok(_) => {
-                tracing::warn!("`{}` is not open any more: somebody else has answered, or its time is up", question.path);
+                tracing::warn!(
+                    "`{}` is not open any more: somebody else has answered, or its time is up",
+                    question.path
+                );
                 Ok(())
             }
             // A form that was filled in badly is asked again.
@@ -153,9 +153,7 @@ impl Follow<'_> {
 /// Whether nothing goes on but waiting: for an answer, a time, or a task of a server's that will be polled again.
 fn is_stuck(view: &RunView) -> bool {
     let has_inner = |path: &str| {
-        view.steps.iter().any(|step| {
-            step.path.strip_prefix(path).is_some_and(|rest| rest.starts_with(['/', '[', ':']))
-        })
+        view.steps.iter().any(|step| step.path.strip_prefix(path).is_some_and(|rest| rest.starts_with(['/', '[', ':'])))
     };
     view.status == RunStatus::InputRequired
         && !view.steps.iter().any(|step| step.status == StepPhase::Running && !has_inner(&step.path))

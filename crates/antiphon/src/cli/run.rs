@@ -145,7 +145,10 @@ pub async fn watch(args: WatchArgs) -> Result<Exit, Fault> {
     let shown = hub.ask(Show { id: id.clone() }).await?;
     if hub.is_at_rest().await && !shown.run.view.status.is_terminal() {
         let resume = hint.command(&format!("resume {}", args.id));
-        return Err(Fault::new(Exit::Paused, miette!(help = resume, "nobody drives this project's runs: this one is paused")));
+        return Err(Fault::new(
+            Exit::Paused,
+            miette!(help = resume, "nobody drives this project's runs: this one is paused"),
+        ));
     }
     let done = Follow { hub: &hub, hint, json: args.json, inline: false, ask: false }.follow(&id).await;
     hub.close().await;

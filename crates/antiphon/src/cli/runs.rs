@@ -109,7 +109,13 @@ fn describe(shown: &RunShown) -> Result<(), Fault> {
             (None, Some(note)) => note.clone(),
             (None, None) => String::new(),
         };
-        let row = format!("  {:<28}  {:<7}  {:<10}  {took:>6}  {}", step.path, step.verb, phase(step.status), printable(&why));
+        let row = format!(
+            "  {:<28}  {:<7}  {:<10}  {took:>6}  {}",
+            step.path,
+            step.verb,
+            phase(step.status),
+            printable(&why)
+        );
         print::line(row.trim_end())?;
     }
     for call in &view.may_have_happened {

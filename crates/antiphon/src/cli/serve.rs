@@ -2,10 +2,13 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use antiphon_server::{HttpOptions, Server, Token};
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::Db;
 use super::run::TrustArgs;
@@ -16,6 +19,9 @@ use crate::owner::{Door, Link, relay};
 use crate::project::{Place, shown};
 use crate::stop::Stop;
 use crate::trust::{self, Trust};
+
+/// How long connections may take to close after a signal.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Arguments of `serve`.
 #[derive(Debug, Args)]
@@ -63,7 +69,10 @@ pub async fn serve(args: ServeArgs) -> Result<Exit, Fault> {
     let mut stop = Stop::listen()?;
     let paths = match args.paths.as_slice() {
         [] => vec![Place::here()?.folder],
-        paths => paths.iter().map(|path| Place::of(path).map(|place| place.file.unwrap_or(place.folder))).collect::<Result<_, _>>()?,
+        paths => paths
+            .iter()
+            .map(|path| Place::of(path).map(|place| place.file.unwrap_or(place.folder)))
+            .collect::<Result<_, _>>()?,
     };
     let http = match args.transport {
         Transport::Http => Some(args.http.options()?),
@@ -71,15 +80,23 @@ pub async fn serve(args: ServeArgs) -> Result<Exit, Fault> {
     };
     let place = agreed(&paths, &args)?;
     let store = args.db.store(&place)?;
-    let mut door = Door::new(store, paths.clone());
-    let served = tokio::select! {
-        () = stop.requested() => Ok(()),
-        served = async {
+    let stopping = CancellationToken::new();
+    let mut door = Door::new(store, paths.clone(), stopping.clone());
+    let served = {
+        let serving = async {
             match http {
-                None => stdio(&mut door, &paths).await,
+                None => stdio(&mut door, &paths, &stopping).await,
                 Some(options) => over_http(&mut door, &paths, &args.http, options).await,
             }
-        } => served,
+        };
+        tokio::pin!(serving);
+        tokio::select! {
+            served = &mut serving => served,
+            () = stop.requested() => {
+                stopping.cancel();
+                timeout(FAREWELL, serving).await.unwrap_or(Ok(()))
+            }
+        }
     };
     door.close().await;
     served.map(|()| Exit::Ok)
@@ -97,6 +114,9 @@ fn agreed(paths: &[PathBuf], args: &ServeArgs) -> Result<Place, Fault> {
             "serve them separately, or name one database for both with --db",
         ));
     }
+    for diagnostic in served.iter().flat_map(|served| &served.checked.diagnostics).filter(|one| one.is_error()) {
+        tracing::warn!("not served: {} ({})", diagnostic.path(), diagnostic.message());
+    }
     let store = args.db.store(&first)?;
     store.create()?;
     let lines = served.iter().flat_map(|served| {
@@ -107,17 +127,21 @@ fn agreed(paths: &[PathBuf], args: &ServeArgs) -> Result<Place, Fault> {
     Ok(first)
 }
 
-async fn stdio(door: &mut Door, paths: &[PathBuf]) -> Result<(), Fault> {
+async fn stdio(door: &mut Door, paths: &[PathBuf], stopping: &CancellationToken) -> Result<(), Fault> {
     if let Some(owning) = door.owner().await? {
         return owning.server(paths)?.serve_stdio().await.map_err(Fault::internal);
     }
     let host = Link { reader: Box::new(tokio::io::stdin()), writer: Box::new(tokio::io::stdout()) };
-    relay(host, async || door.open().await).await
+    tokio::select! {
+        () = stopping.cancelled() => Ok(()),
+        relayed = relay(host, async || door.open().await) => relayed,
+    }
 }
 
 async fn over_http(door: &mut Door, paths: &[PathBuf], args: &HttpArgs, options: HttpOptions) -> Result<(), Fault> {
     let address = (args.host, args.port);
-    let unusable = |e| Fault::usage(format!("can't listen on {}:{}: {e}", args.host, args.port), "choose another --port");
+    let unusable =
+        |e| Fault::usage(format!("can't listen on {}:{}: {e}", args.host, args.port), "choose another --port");
     let listener = TcpListener::bind(address).await.map_err(unusable)?;
     let address = listener.local_addr().map_err(unusable)?;
     let Some(owning) = door.owner().await? else {

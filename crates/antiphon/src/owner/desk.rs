@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::verbs::{
-    Cancel, Catalogue, Done, History, Respond, Responded, RunList, RunShown, Runs, Show, Start, Started, Target, Tools, Verb,
-    Wait,
+    Cancel, Catalogue, Done, History, Respond, Responded, RunList, RunShown, Runs, Show, Start, Started, Target, Tools,
+    Verb, Wait,
 };
 use crate::adhoc;
 use crate::fault::Fault;
@@ -93,8 +93,7 @@ impl Verb for Start {
 
     async fn answer(self, desk: &Desk) -> Result<Started, Fault> {
         let (plan, ttl) = desk.plan(&self.target).await?;
-        let request =
-            StartRun { owner: Owner::local(), plan, input: self.input, ttl, idempotency_key: self.key };
+        let request = StartRun { owner: Owner::local(), plan, input: self.input, ttl, idempotency_key: self.key };
         let started = desk.engine.start(request).await?;
         if !self.inline {
             desk.engine.view(&started.id).await?;

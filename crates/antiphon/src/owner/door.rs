@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
+use tokio_util::sync::CancellationToken;
 
 use super::own::Owning;
 use super::relay::Link;
@@ -29,13 +30,14 @@ impl Attach {
 pub struct Door {
     store: Store,
     attach: Attach,
+    stopping: CancellationToken,
     owning: Option<Owning>,
 }
 
 impl Door {
-    /// A door for a host that sees these workflow files and folders.
-    pub fn new(store: Store, paths: Vec<PathBuf>) -> Self {
-        Self { store, attach: Attach { paths }, owning: None }
+    /// A door for a host that sees these workflow files and folders. `stopping` closes what goes through it.
+    pub fn new(store: Store, paths: Vec<PathBuf>, stopping: CancellationToken) -> Self {
+        Self { store, attach: Attach { paths }, stopping, owning: None }
     }
 
     /// A connection to whoever owns the runs by now, or to this process once it does.
@@ -44,7 +46,7 @@ impl Door {
             if let Some(owning) = &self.owning {
                 return owning.link(&self.attach);
             }
-            match seat::take(&self.store).await? {
+            match seat::take(&self.store, &self.stopping).await? {
                 Seat::Owner(owning) => self.owning = Some(owning),
                 Seat::Attached(stream) => {
                     if let Some(link) = self.attach.to(stream).await? {
@@ -58,10 +60,10 @@ impl Door {
 
     /// Takes the seat of the owner if it is free, and says whether this process sits there.
     pub async fn owner(&mut self) -> Result<Option<&Owning>, Fault> {
-        if self.owning.is_none() {
-            if let Seat::Owner(owning) = seat::take(&self.store).await? {
-                self.owning = Some(owning);
-            }
+        if self.owning.is_none()
+            && let Seat::Owner(owning) = seat::take(&self.store, &self.stopping).await?
+        {
+            self.owning = Some(owning);
         }
         Ok(self.owning.as_ref())
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::RwLock;
+use tokio_util::sync::CancellationToken;
 
 use super::client::{Client, NoReply};
 use super::desk::Desk;
@@ -40,7 +41,7 @@ impl From<Seat> for State {
 impl Hub {
     /// Finds the owner, or becomes it.
     pub async fn own(store: Store) -> Result<Self, Fault> {
-        let state = seat::take(&store).await?.into();
+        let state = seat::take(&store, &CancellationToken::new()).await?.into();
         Ok(Self::with(store, state))
     }
 
@@ -95,7 +96,7 @@ impl Hub {
         let mut state = self.state.write().await;
         if Arc::ptr_eq(&state, lost) {
             tracing::info!("the owner is gone; looking for another");
-            *state = Arc::new(seat::take(&self.store).await?.into());
+            *state = Arc::new(seat::take(&self.store, &CancellationToken::new()).await?.into());
         }
         Ok(())
     }

@@ -27,8 +27,7 @@ pub struct Holder {
 impl Lock {
     /// Takes the lock, unless somebody holds it.
     pub fn take(path: &Path) -> io::Result<Option<Self>> {
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         match file.try_lock() {
             Ok(()) => {
                 // Whoever reads this must not take the last owner for this one.

@@ -24,7 +24,6 @@ use crate::fault::Fault;
 use crate::key;
 use crate::store::Store;
 
-
 /// How long calls in flight may go on when the owner stops.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -37,7 +36,6 @@ const PIPE_BYTES: usize = 256 * 1024;
 /// This process owns a project's runs.
 pub struct Owning {
     reception: Arc<Reception>,
-    stop: CancellationToken,
     tasks: TaskTracker,
     /// The last to go: whoever gets the lock next must find the database and the socket's path free.
     _lock: Lock,
@@ -47,27 +45,31 @@ pub struct Owning {
 struct Reception {
     desk: Arc<Desk>,
     seal_key: Vec<u8>,
-    stop: CancellationToken,
+    stopping: CancellationToken,
 }
 
 impl Owning {
     /// Opens the database (what was going on goes on) and listens.
-    pub fn open(mut lock: Lock, store: &Store) -> Result<Self, Fault> {
+    ///
+    /// `stopping` closes every connection, and cancels nothing by that.
+    pub fn open(mut lock: Lock, store: &Store, stopping: CancellationToken) -> Result<Self, Fault> {
         let desk = Arc::new(Desk::driving(store)?);
         let seal_key = key::load(&store.key)?;
         let listening = |e: io::Error| {
-            Fault::internal_with(format!("can't listen beside {}: {e}", store.db.display()), "is the disk full, or read-only?")
+            Fault::internal_with(
+                format!("can't listen beside {}: {e}", store.db.display()),
+                "is the disk full, or read-only?",
+            )
         };
         let path = store.socket_path().map_err(listening)?;
         let socket = Socket::bind(&path).map_err(listening)?;
         let holder = Holder { pid: std::process::id(), version: env!("CARGO_PKG_VERSION").to_owned(), socket: path };
         lock.announce(&holder).map_err(listening)?;
 
-        let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let reception = Arc::new(Reception { desk, seal_key, stop: stop.clone() });
+        let reception = Arc::new(Reception { desk, seal_key, stopping });
         tasks.spawn(accept(socket, reception.clone(), tasks.clone()));
-        Ok(Self { reception, stop, tasks, _lock: lock })
+        Ok(Self { reception, tasks, _lock: lock })
     }
 
     /// Where the command line is answered.
@@ -92,12 +94,13 @@ impl Owning {
         Ok(Link::over(near))
     }
 
-    /// Dispatches no more, waits a little for calls in flight, flushes, and hangs up.
+    /// Hangs up, dispatches no more, waits a little for calls in flight, and flushes.
     pub async fn close(&self) {
+        self.reception.stopping.cancel();
         self.reception.desk.engine.pause(GRACE).await;
-        self.stop.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        // Handlers in flight may still answer; one that hangs must not keep the process.
+        let _late = tokio::time::timeout(GRACE, self.tasks.wait()).await;
         self.reception.desk.world.shutdown().await;
     }
 }
@@ -109,14 +112,9 @@ impl Reception {
             Some(paths) => exposed::catalog(&self.desk.world, paths)?,
             None => Catalog::default(),
         };
-        let server = Server::new(self.desk.engine.clone(), catalog, ServerOptions::new(self.seal_key.clone()))
-            .map_err(|error| Fault::internal(format!("the key beside the database can't be used: {error}")))?;
-        let (stop, stopped) = (self.stop.clone(), server.clone());
-        tokio::spawn(async move {
-            stop.cancelled().await;
-            stopped.stop();
-        });
-        Ok(server)
+        let options = ServerOptions { stopping: self.stopping.clone(), ..ServerOptions::new(self.seal_key.clone()) };
+        Server::new(self.desk.engine.clone(), catalog, options)
+            .map_err(|error| Fault::internal(format!("the key beside the database can't be used: {error}")))
     }
 
     /// Serves one connection. A first line of [`Attach`] says which workflows its host is to see; anything else is MCP already.
@@ -131,7 +129,10 @@ impl Reception {
         let (reader, mut writer) = stream.into_split();
         let mut reader = BufReader::new(reader);
         let mut first = Vec::new();
-        (&mut reader).take(MAX_GREETING).read_until(b'\n', &mut first).await?;
+        tokio::select! {
+            () = self.stopping.cancelled() => return Ok(()),
+            read = async { (&mut reader).take(MAX_GREETING).read_until(b'\n', &mut first).await } => read?,
+        };
         let greeting = serde_json::from_slice::<Greeting>(&first).ok().filter(|said| said.method == Attach::METHOD);
         let server = match greeting {
             None => self.server(None).map(|server| (server, first)),
@@ -157,19 +158,14 @@ impl Reception {
 async fn accept(socket: Socket, reception: Arc<Reception>, tasks: TaskTracker) {
     loop {
         let stream = tokio::select! {
-            () = reception.stop.cancelled() => return,
+            () = reception.stopping.cancelled() => return,
             stream = socket.accept() => stream,
         };
         match stream {
             Ok(stream) => {
                 let reception = reception.clone();
                 tasks.spawn(async move {
-                    let stop = reception.stop.clone();
-                    let served = tokio::select! {
-                        () = stop.cancelled() => Ok(()),
-                        served = reception.receive(stream) => served,
-                    };
-                    if let Err(error) = served {
+                    if let Err(error) = reception.receive(stream).await {
                         tracing::debug!(%error, "a connection ended badly");
                     }
                 });

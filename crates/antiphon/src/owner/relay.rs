@@ -41,14 +41,14 @@ pub async fn relay(host: Link, mut connect: impl AsyncFnMut() -> Result<Link, Fa
         tokio::select! {
             line = from_host.recv() => {
                 let Some(line) = line else { break };
-                if let Some(line) = rewrite(line, |line| transcript.from_host(line)) {
+                if let Some(line) = rewrite(line, |line| transcript.host_says(line)) {
                     // A lost owner shows on its other side, where a new one is looked for; the transcript has the line.
                     let _lost = write_line(&mut to_owner, &line).await;
                 }
             }
             line = from_owner.recv() => match line {
                 Some(line) => {
-                    if let Some(line) = rewrite(line, |line| transcript.from_owner(line)) {
+                    if let Some(line) = rewrite(line, |line| transcript.owner_says(line)) {
                         write_line(&mut to_host, &line).await.map_err(host_gone)?;
                     }
                 }
@@ -70,7 +70,7 @@ pub async fn relay(host: Link, mut connect: impl AsyncFnMut() -> Result<Link, Fa
     let _gone = to_owner.shutdown().await;
     let rest = async {
         while let Some(line) = from_owner.recv().await {
-            if let Some(line) = rewrite(line, |line| transcript.from_owner(line)) {
+            if let Some(line) = rewrite(line, |line| transcript.owner_says(line)) {
                 write_line(&mut to_host, &line).await?;
             }
         }
@@ -157,9 +157,8 @@ mod tests {
         let (mut first, first_link) = End::pair();
         let (mut second, second_link) = End::pair();
         let mut links = vec![second_link, first_link];
-        let relay = tokio::spawn(relay(host_link, async move || {
-            links.pop().ok_or_else(|| Fault::internal("no third owner"))
-        }));
+        let relay =
+            tokio::spawn(relay(host_link, async move || links.pop().ok_or_else(|| Fault::internal("no third owner"))));
 
         host.say(json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "ship" } })).await;
         let call = first.hear().await;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::lock::{self, Lock};
 use super::own::Owning;
@@ -25,10 +26,10 @@ pub enum Seat {
     Attached(UnixStream),
 }
 
-/// Finds the owner, or becomes it: then everything that was going on goes on.
-pub async fn take(store: &Store) -> Result<Seat, Fault> {
+/// Finds the owner, or becomes it: then everything that was going on goes on. `stopping` is for [`Owning::open`].
+pub async fn take(store: &Store, stopping: &CancellationToken) -> Result<Seat, Fault> {
     Ok(match lock_or_connect(store).await? {
-        Free::Lock(lock) => Seat::Owner(Owning::open(lock, store)?),
+        Free::Lock(lock) => Seat::Owner(Owning::open(lock, store, stopping.clone())?),
         Free::Socket(stream) => Seat::Attached(stream),
     })
 }

@@ -61,7 +61,7 @@ type Fields = IndexMap<String, Box<RawValue>>;
 
 impl Transcript {
     /// A line from the host; the line for the owner, if any.
-    pub fn from_host(&mut self, line: String) -> Option<String> {
+    pub fn host_says(&mut self, line: String) -> Option<String> {
         let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(&line) else {
             // Not for us to judge: the owner says what is wrong with it.
             return Some(line);
@@ -101,7 +101,7 @@ impl Transcript {
     }
 
     /// A line from the owner; the line for the host, if any.
-    pub fn from_owner(&mut self, line: String) -> Option<String> {
+    pub fn owner_says(&mut self, line: String) -> Option<String> {
         let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(&line) else { return Some(line) };
         match (envelope.method.as_deref(), envelope.id) {
             (Some(_), Some(id)) => {
@@ -131,11 +131,11 @@ impl Transcript {
     /// The owner is gone and another has been found.
     pub fn new_owner(&mut self) -> Replay {
         let mut replay = Replay::default();
-        if let Some((id, line)) = &self.initialize {
-            if !self.open.contains_key(id) {
-                self.swallow = Some(id.clone());
-                replay.to_owner.push(line.clone());
-            }
+        if let Some((id, line)) = &self.initialize
+            && !self.open.contains_key(id)
+        {
+            self.swallow = Some(id.clone());
+            replay.to_owner.push(line.clone());
         }
         let handshake = self.initialize.as_ref().map(|(id, _)| id);
         let (first, rest): (Vec<_>, Vec<_>) = self.open.iter().partition(|(id, _)| Some(*id) == handshake);
@@ -224,7 +224,8 @@ mod tests {
     use super::*;
 
     fn call(id: u32) -> String {
-        json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": { "name": "ship", "arguments": {} } }).to_string()
+        json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": { "name": "ship", "arguments": {} } })
+            .to_string()
     }
 
     fn result(id: Value) -> String {
@@ -240,14 +241,14 @@ mod tests {
     fn a_call_gets_a_key_and_keeps_its_bytes() {
         let mut transcript = Transcript::default();
         let line = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"x","arguments":{"n":1.10,"big":123456789012345678901234567890}}}"#;
-        let sent = transcript.from_host(line.into()).unwrap();
+        let sent = transcript.host_says(line.into()).unwrap();
         assert!(sent.contains(r#""arguments":{"n":1.10,"big":123456789012345678901234567890}"#), "{sent}");
         assert!(key_of(&sent).is_string());
 
         let keyed = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"x","_meta":{"antiphon/idempotency-key":"mine"}}}"#;
-        assert_eq!(transcript.from_host(keyed.into()).unwrap(), keyed);
+        assert_eq!(transcript.host_says(keyed.into()).unwrap(), keyed);
         let resumed = r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"x","requestState":"s","inputResponses":{}}}"#;
-        assert_eq!(transcript.from_host(resumed.into()).unwrap(), resumed);
+        assert_eq!(transcript.host_says(resumed.into()).unwrap(), resumed);
     }
 
     #[test]
@@ -255,36 +256,36 @@ mod tests {
         let mut transcript = Transcript::default();
         let initialize = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}"#;
         let initialized = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
-        transcript.from_host(initialize.into());
-        assert!(transcript.from_owner(result(0.into())).is_some());
-        transcript.from_host(initialized.into());
-        let first = transcript.from_host(call(1)).unwrap();
-        transcript.from_host(call(2));
-        let third = transcript.from_host(call(3)).unwrap();
-        assert!(transcript.from_owner(result(2.into())).is_some());
+        transcript.host_says(initialize.into());
+        assert!(transcript.owner_says(result(0.into())).is_some());
+        transcript.host_says(initialized.into());
+        let first = transcript.host_says(call(1)).unwrap();
+        transcript.host_says(call(2));
+        let third = transcript.host_says(call(3)).unwrap();
+        assert!(transcript.owner_says(result(2.into())).is_some());
 
         let replay = transcript.new_owner();
         assert_eq!(replay.to_owner, [initialize.to_owned(), initialized.to_owned(), first, third]);
-        assert_eq!(transcript.from_owner(result(0.into())), None, "the host has this answer");
-        assert!(transcript.from_owner(result(1.into())).is_some());
-        assert_eq!(transcript.from_owner(result(1.into())), None, "once");
+        assert_eq!(transcript.owner_says(result(0.into())), None, "the host has this answer");
+        assert!(transcript.owner_says(result(1.into())).is_some());
+        assert_eq!(transcript.owner_says(result(1.into())), None, "once");
     }
 
     #[test]
     fn an_unanswered_handshake_is_answered_by_the_new_owner() {
         let mut transcript = Transcript::default();
         let initialize = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{}}"#;
-        transcript.from_host(initialize.into());
+        transcript.host_says(initialize.into());
         assert_eq!(transcript.new_owner().to_owner, [initialize]);
-        assert!(transcript.from_owner(result(0.into())).is_some());
+        assert!(transcript.owner_says(result(0.into())).is_some());
     }
 
     #[test]
     fn cancelled_requests_are_not_repeated() {
         let mut transcript = Transcript::default();
-        transcript.from_host(call(1));
+        transcript.host_says(call(1));
         let cancel = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 1 } });
-        assert!(transcript.from_host(cancel.to_string()).is_some());
+        assert!(transcript.host_says(cancel.to_string()).is_some());
         assert_eq!(transcript.new_owner().to_owner, Vec::<String>::new());
     }
 
@@ -292,17 +293,17 @@ mod tests {
     fn an_answer_reaches_only_the_owner_that_asked() {
         let mut transcript = Transcript::default();
         let ask = json!({ "jsonrpc": "2.0", "id": 0, "method": "elicitation/create", "params": {} }).to_string();
-        let shown: Value = serde_json::from_str(&transcript.from_owner(ask.clone()).unwrap()).unwrap();
+        let shown: Value = serde_json::from_str(&transcript.owner_says(ask.clone()).unwrap()).unwrap();
         let stale = result(shown["id"].clone());
 
         let replay = transcript.new_owner();
         let told: Value = serde_json::from_str(&replay.to_host[0]).unwrap();
         assert_eq!(told["params"]["requestId"], shown["id"], "the host may close that form");
-        let again: Value = serde_json::from_str(&transcript.from_owner(ask).unwrap()).unwrap();
+        let again: Value = serde_json::from_str(&transcript.owner_says(ask).unwrap()).unwrap();
         assert_ne!(again["id"], shown["id"]);
 
-        assert_eq!(transcript.from_host(stale), None);
-        let answer = transcript.from_host(result(again["id"].clone())).unwrap();
+        assert_eq!(transcript.host_says(stale), None);
+        let answer = transcript.host_says(result(again["id"].clone())).unwrap();
         assert_eq!(serde_json::from_str::<Value>(&answer).unwrap()["id"], 0);
     }
 
@@ -310,15 +311,15 @@ mod tests {
     fn a_withdrawn_question_is_withdrawn_under_the_id_that_the_host_knows() {
         let mut transcript = Transcript::default();
         let ask = json!({ "jsonrpc": "2.0", "id": 5, "method": "elicitation/create", "params": {} }).to_string();
-        let shown: Value = serde_json::from_str(&transcript.from_owner(ask).unwrap()).unwrap();
+        let shown: Value = serde_json::from_str(&transcript.owner_says(ask).unwrap()).unwrap();
         let withdraw = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 5 } });
-        let told: Value = serde_json::from_str(&transcript.from_owner(withdraw.to_string()).unwrap()).unwrap();
+        let told: Value = serde_json::from_str(&transcript.owner_says(withdraw.to_string()).unwrap()).unwrap();
         assert_eq!(told["params"]["requestId"], shown["id"]);
     }
 
     #[test]
     fn what_is_not_json_rpc_passes() {
         let mut transcript = Transcript::default();
-        assert_eq!(transcript.from_host("garbage".into()).as_deref(), Some("garbage"));
+        assert_eq!(transcript.host_says("garbage".into()).as_deref(), Some("garbage"));
     }
 }

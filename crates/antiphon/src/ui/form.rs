@@ -40,7 +40,10 @@ impl Shown {
             Asking::Doubt { message, .. } => (message.clone(), Kind::Doubt),
             Asking::Sample { .. } => {
                 let request = request.cloned().unwrap_or_default();
-                (format!("`{}` asks you what a model would be asked:\n{}", question.path, prompt(&request)), Kind::Sample(request))
+                (
+                    format!("`{}` asks you what a model would be asked:\n{}", question.path, prompt(&request)),
+                    Kind::Sample(request),
+                )
             }
             Asking::Relayed { server, request } => relayed(server, request),
         };
@@ -86,7 +89,12 @@ fn form(term: &Term, schema: &Value) -> dialoguer::Result<Option<Answer>> {
         Some(fields) if !fields.is_empty() => fields,
         _ => return yes_or_no(term, "Yes or no?"),
     };
-    match Select::new().with_prompt("What now?").items(["Answer", "Decline", "Leave it open"]).default(0).interact_on_opt(term)? {
+    match Select::new()
+        .with_prompt("What now?")
+        .items(["Answer", "Decline", "Leave it open"])
+        .default(0)
+        .interact_on_opt(term)?
+    {
         Some(0) => {}
         Some(1) => return Ok(Some(Answer { action: Action::Decline, content: None })),
         _ => return Ok(None),
@@ -103,7 +111,8 @@ fn form(term: &Term, schema: &Value) -> dialoguer::Result<Option<Answer>> {
 }
 
 fn yes_or_no(term: &Term, prompt: &str) -> dialoguer::Result<Option<Answer>> {
-    let choice = Select::new().with_prompt(prompt).items(["Yes", "No", "Leave it open"]).default(0).interact_on_opt(term)?;
+    let choice =
+        Select::new().with_prompt(prompt).items(["Yes", "No", "Leave it open"]).default(0).interact_on_opt(term)?;
     Ok(match choice {
         Some(0) => Some(accepted(json!({}))),
         Some(1) => Some(Answer { action: Action::Decline, content: None }),
@@ -112,14 +121,17 @@ fn yes_or_no(term: &Term, prompt: &str) -> dialoguer::Result<Option<Answer>> {
 }
 
 fn doubt(term: &Term) -> dialoguer::Result<Option<Answer>> {
-    let items = ["Retry: make the call again", "Skip: go on without it", "It did happen: give its result", "Leave it open"];
+    let items =
+        ["Retry: make the call again", "Skip: go on without it", "It did happen: give its result", "Leave it open"];
     let choice = Select::new().with_prompt("What now?").items(items).default(3).interact_on_opt(term)?;
     Ok(match choice {
         Some(0) => Some(accepted(json!({ "choice": "retry" }))),
         Some(1) => Some(accepted(json!({ "choice": "skip" }))),
         Some(2) => {
-            let check = |text: &String| serde_json::from_str::<Value>(text).map(drop).map_err(|e| format!("not JSON: {e}"));
-            let text: String = Input::new().with_prompt("Its result, as JSON").validate_with(check).interact_text_on(term)?;
+            let check =
+                |text: &String| serde_json::from_str::<Value>(text).map(drop).map_err(|e| format!("not JSON: {e}"));
+            let text: String =
+                Input::new().with_prompt("Its result, as JSON").validate_with(check).interact_text_on(term)?;
             let result = serde_json::from_str(&text).unwrap_or(Value::Null);
             Some(accepted(json!({ "choice": "result", "result": result })))
         }
@@ -140,7 +152,9 @@ fn field_value(term: &Term, name: &str, field: &Value, required: bool) -> dialog
     if let Some(choices) = field.get("items").and_then(choices) {
         let labels: Vec<&str> = choices.iter().map(|(_, label)| label.as_str()).collect();
         let picked = MultiSelect::new().with_prompt(prompt).items(labels).interact_on(term)?;
-        return Ok(Some(picked.into_iter().filter_map(|place| choices.get(place)).map(|(value, _)| value.clone()).collect()));
+        return Ok(Some(
+            picked.into_iter().filter_map(|place| choices.get(place)).map(|(value, _)| value.clone()).collect(),
+        ));
     }
     if field.get("type").and_then(Value::as_str) == Some("boolean") {
         let boolean = [(Value::Bool(true), "Yes".to_owned()), (Value::Bool(false), "No".to_owned())];
@@ -162,7 +176,13 @@ fn field_value(term: &Term, name: &str, field: &Value, required: bool) -> dialog
     Ok(input::typed(name, &text, Some(field)).ok())
 }
 
-fn select(term: &Term, prompt: &str, choices: &[(Value, String)], field: &Value, required: bool) -> dialoguer::Result<Option<Value>> {
+fn select(
+    term: &Term,
+    prompt: &str,
+    choices: &[(Value, String)],
+    field: &Value,
+    required: bool,
+) -> dialoguer::Result<Option<Value>> {
     let default = field.get("default").and_then(|default| choices.iter().position(|(value, _)| value == default));
     let mut labels: Vec<&str> = choices.iter().map(|(_, label)| label.as_str()).collect();
     if !required {
@@ -188,7 +208,8 @@ fn choices(field: &Value) -> Option<Vec<(Value, String)>> {
     }
     let values = field.get("enum")?.as_array()?;
     let names = field.get("enumNames").and_then(Value::as_array);
-    let label = |place: usize, value: &Value| names.and_then(|names| names.get(place)).map_or_else(|| text_of(value), text_of);
+    let label =
+        |place: usize, value: &Value| names.and_then(|names| names.get(place)).map_or_else(|| text_of(value), text_of);
     Some(values.iter().enumerate().map(|(place, value)| (value.clone(), printable(&label(place, value)))).collect())
 }
 
@@ -225,7 +246,9 @@ fn prompt(request: &Value) -> String {
 fn content_text(content: Option<&Value>) -> String {
     match content {
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(blocks)) => blocks.iter().map(|block| content_text(Some(block))).collect::<Vec<_>>().join("\n"),
+        Some(Value::Array(blocks)) => {
+            blocks.iter().map(|block| content_text(Some(block))).collect::<Vec<_>>().join("\n")
+        }
         Some(block) => block.get("text").and_then(Value::as_str).unwrap_or("(no text)").to_owned(),
         None => String::new(),
     }

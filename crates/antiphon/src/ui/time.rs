@@ -31,7 +31,9 @@ mod tests {
 
     #[test]
     fn spans() {
-        for (seconds, text) in [(0.44, "0.4s"), (12.0, "12s"), (184.0, "3m04s"), (7500.0, "2h05m"), (266_400.0, "3d02h")] {
+        for (seconds, text) in
+            [(0.44, "0.4s"), (12.0, "12s"), (184.0, "3m04s"), (7500.0, "2h05m"), (266_400.0, "3d02h")]
+        {
             assert_eq!(span(Duration::from_secs_f64(seconds)), text);
         }
     }
