@@ -23,6 +23,8 @@ pub struct ServerOptions {
     pub seal_key: Vec<u8>,
     /// How long a call without a task waits for its run before it returns a handle. Below the minute after which clients give up.
     pub inline_limit: Duration,
+    /// Closes every connection, as [`Server::stop`] does: one token can stop several servers of one engine at once.
+    pub stopping: CancellationToken,
 }
 
 impl ServerOptions {
@@ -33,6 +35,7 @@ impl ServerOptions {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             seal_key: seal_key.into(),
             inline_limit: Duration::from_secs(45),
+            stopping: CancellationToken::new(),
         }
     }
 }
@@ -61,9 +64,8 @@ impl Server {
     /// # Errors
     /// The key is too short.
     pub fn new(engine: Arc<dyn Engine>, catalog: Catalog, options: ServerOptions) -> Result<Self, RequestStateError> {
-        let ServerOptions { name, version, seal_key, inline_limit } = options;
+        let ServerOptions { name, version, seal_key, inline_limit, stopping } = options;
         let seal = Seal::new(&seal_key)?;
-        let stopping = CancellationToken::new();
         Ok(Self { shared: Arc::new(Shared { engine, catalog, seal, name, version, inline_limit, stopping }) })
     }
 
