@@ -94,7 +94,6 @@ pub fn model_variables(model: &ModelDef) -> Vec<Variable> {
     found.open(&model.base_url);
     found.open(&model.model);
     model.api_key.iter().for_each(|text| found.hidden(text));
-    model.headers.values().for_each(|text| found.hidden(text));
     found.finish()
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn workflow(cx: &Context<'_>) -> File {
     }
     let names = Names { vars: ["input", "run"].map(str::to_owned).into(), inputs: inputs(input.as_ref()) };
     let (steps, output) = (root.take("steps"), root.take("output"));
-    if steps.as_ref().is_none_or(is_empty) {
+    if steps.is_none() {
         cx.report(Diagnostic::new(MISSING_KEY, &root.place(), "this workflow has no steps").help("add `[steps.NAME]`"));
     }
     let body = step::body(cx, steps.as_ref(), output.as_ref(), &names);
@@ -49,17 +49,13 @@ pub(crate) fn workflow(cx: &Context<'_>) -> File {
 pub(crate) fn config(cx: &Context<'_>) -> (Tables, Option<ServeDef>) {
     let (document, whole) = read::parse(cx);
     if !whole {
-        return (Tables::default(), None);
+        return (Tables { unreadable: Some(cx.place(0..0)), ..Tables::default() }, None);
     }
     let root = Table::root(cx, &document);
     let tables = tables::read(&root);
     let serve = root.take("serve").and_then(|item| tables::serve(&item));
     root.finish();
     (tables, serve)
-}
-
-fn is_empty(item: &Item<'_>) -> bool {
-    matches!(item.get(), DeValue::Table(table) if table.is_empty())
 }
 
 /// The workflow's name, by default the file's stem.

@@ -1,6 +1,6 @@
 //! What is allowed, but worth saying: values that nothing uses, steps that never run, steps that may be skipped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use antiphon_kernel::{Dep, OnDoubt, OnError, Source};
 use serde_json::Value;
@@ -125,10 +125,19 @@ impl Linter<'_> {
 
     /// Whether the step at `path` needs the success of the one at `other`.
     fn follows(&self, path: &str, other: &str, level: &Level<'_>) -> bool {
-        self.deps(path)
-            .filter(|(_, dep)| dep.uses)
-            .filter_map(|(id, _)| level.find(id))
-            .any(|(_, before)| before == other || self.follows(&before, other, level))
+        let mut seen = BTreeSet::new();
+        let mut todo = vec![path.to_owned()];
+        while let Some(path) = todo.pop() {
+            for (_, before) in self.deps(&path).filter(|(_, dep)| dep.uses).filter_map(|(id, _)| level.find(id)) {
+                if before == other {
+                    return true;
+                }
+                if seen.insert(before.clone()) {
+                    todo.push(before);
+                }
+            }
+        }
+        false
     }
 }
 

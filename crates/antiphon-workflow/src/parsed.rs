@@ -20,6 +20,8 @@ pub(crate) struct Tables {
     pub(crate) agents: BTreeMap<String, Place>,
     pub(crate) limits: LimitsPart,
     pub(crate) task: TaskPart,
+    /// The file, if it is not TOML: nobody knows what is in it.
+    pub(crate) unreadable: Option<Place>,
 }
 
 /// Something with a name of its own in the file.

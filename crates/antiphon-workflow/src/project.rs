@@ -226,8 +226,6 @@ pub struct ModelDef {
     pub model: String,
     /// The key.
     pub api_key: Option<String>,
-    /// Headers of every request.
-    pub headers: BTreeMap<String, String>,
     /// The longest prompt and answer together, in tokens.
     pub context: Option<u64>,
     /// How expensive it is, 0..=1, for `modelPreferences`.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use antiphon_kernel::Callee;
 
-use crate::code::{BROKEN_CALLEE, Code, NOT_GRANTED, UNKNOWN_CALLEE, UNKNOWN_MODEL};
+use crate::code::{AGENTS, BROKEN_CALLEE, Code, NOT_GRANTED, UNKNOWN_CALLEE, UNKNOWN_MODEL};
 use crate::diagnostic::{Place, suggest};
 use crate::parsed::{Defined, File, Tables};
 use crate::project::ServerDef;
@@ -39,8 +39,22 @@ impl<'a> World<'a> {
         self.scopes(file).find_map(|(tables, prefix)| Some((format!("{prefix}{name}"), of(tables).get(name)?)))
     }
 
-    fn is_agent(&self, file: &'a File, name: &str) -> bool {
-        self.scopes(file).any(|(tables, _)| tables.agents.contains_key(name))
+    /// Why a name means nothing: it is an agent, or was defined in what can't be read, or else as given.
+    fn unknown(&self, file: &'a File, name: &str, code: Code, message: String, help: String) -> Unknown {
+        let (own, around) = (&file.tables, self.configs);
+        if own.agents.contains_key(name) {
+            return None;
+        }
+        if around.iter().any(|tables| tables.agents.contains_key(name)) {
+            let message = format!("`{name}` is an agent, and agents are not supported yet");
+            return Some((AGENTS, message, "use `sample`, or `call` a server that hosts the agent".to_owned()));
+        }
+        match around.iter().find_map(|tables| tables.unreadable.as_ref()) {
+            Some(place) => {
+                Some((BROKEN_CALLEE, message, format!("it may be in a file with an error: {}", place.line())))
+            }
+            None => Some((code, message, help)),
+        }
     }
 
     fn server_names(&self, file: &'a File) -> BTreeSet<&'a str> {
@@ -50,12 +64,9 @@ impl<'a> World<'a> {
     /// A server's key.
     pub(crate) fn server(&self, file: &'a File, name: &str) -> Result<(String, &'a ServerDef), Unknown> {
         let Some((key, found)) = self.find(file, name, |tables| &tables.servers) else {
-            if self.is_agent(file, name) {
-                return Err(None);
-            }
-            let help =
-                suggest(name, self.server_names(file)).unwrap_or_else(|| format!("define it: `[servers.{name}]`"));
-            return Err(Some((UNKNOWN_CALLEE, format!("there is no server `{name}`"), help)));
+            let help = suggest(name, self.server_names(file));
+            let help = help.unwrap_or_else(|| format!("define it: `[servers.{name}]`"));
+            return Err(self.unknown(file, name, UNKNOWN_CALLEE, format!("there is no server `{name}`"), help));
         };
         match &found.def {
             Some(def) => Ok((key, def)),
@@ -87,9 +98,6 @@ impl<'a> World<'a> {
         if self.workflows.contains_key(name) {
             return Ok(Callee::Workflow { name: name.to_owned() });
         }
-        if self.is_agent(file, name) {
-            return Err(None);
-        }
         let servers = self.server_names(file);
         if servers.contains(name) {
             let help = format!("name the tool: `{name}.TOOL`; `antiphon tools` lists them");
@@ -102,7 +110,7 @@ impl<'a> World<'a> {
         let known = self.workflows.keys().copied().filter(|known| *known != file.name).chain(servers);
         let help = suggest(name, known.collect::<Vec<_>>());
         let help = help.unwrap_or_else(|| "a call is of `SERVER.TOOL`, or of a workflow in the same folder".to_owned());
-        Err(Some((UNKNOWN_CALLEE, format!("there is no workflow `{name}`"), help)))
+        Err(self.unknown(file, name, UNKNOWN_CALLEE, format!("there is no workflow `{name}`"), help))
     }
 
     /// A model's key; the embedded model is `local`, unless a model of that name is declared.
@@ -116,7 +124,7 @@ impl<'a> World<'a> {
                     self.scopes(file).flat_map(|(tables, _)| tables.models.keys()).map(String::as_str).collect();
                 known.extend(["local", "caller"]);
                 let help = suggest(name, known).unwrap_or_else(|| format!("define it: `[models.{name}]`"));
-                Err(Some((UNKNOWN_MODEL, format!("there is no model `{name}`"), help)))
+                Err(self.unknown(file, name, UNKNOWN_MODEL, format!("there is no model `{name}`"), help))
             }
         }
     }

@@ -27,6 +27,12 @@ pub(crate) fn is_id(name: &str) -> bool {
 
 /// Reads `[steps]` or a `do`, and the `output` beside it.
 pub(crate) fn body(cx: &Context<'_>, steps: Option<&Item<'_>>, output: Option<&Item<'_>>, names: &Names) -> Body {
+    if let Some(item) = steps
+        && matches!(item.get(), DeValue::Table(table) if table.is_empty())
+    {
+        let help = "add one: `[steps.NAME]`, or inside a block `[steps.BLOCK.do.NAME]`";
+        cx.report(Diagnostic::new(MISSING_KEY, &item.key_place(), "there are no steps here").help(help));
+    }
     let steps: Vec<_> = steps.and_then(Item::table).iter().flat_map(Table::items).collect();
     let (mut read, mut unread) = (Vec::new(), Vec::new());
     for item in &steps {

@@ -22,6 +22,7 @@ pub(crate) fn read(root: &Table<'_>) -> Tables {
         agents: agents(root),
         limits: root.take("limits").and_then(|item| limits(&item)).unwrap_or_default(),
         task: root.take("task").and_then(|item| task(&item)).unwrap_or_default(),
+        unreadable: None,
     }
 }
 
@@ -70,14 +71,12 @@ fn server(item: &Item<'_>, table: &Table<'_>) -> Option<ServerDef> {
     let elicitation = table.take("elicitation").and_then(|item| elicitation(&item)).unwrap_or_default();
     let session = table.take("session");
     let session = session.and_then(|item| item.word(&[("shared", Session::Shared), ("per_run", Session::PerRun)]));
-    // What a server asks on a connection that runs share belongs to none of them.
-    let asks = sampling.is_some() || elicitation != Consent::Deny;
     Some(ServerDef {
         path: item.cx.text.path.clone(),
         transport: transport?,
         allow: allow.map(|patterns| patterns.into_iter().map(|(pattern, _)| pattern.to_owned()).collect()),
         timeout: Duration::from_millis(timeout),
-        session: session.unwrap_or(if asks { Session::PerRun } else { Session::Shared }),
+        session: session.unwrap_or(Session::Shared),
         sampling,
         elicitation,
     })
@@ -157,7 +156,6 @@ fn model(item: &Item<'_>, table: &Table<'_>) -> Option<ModelDef> {
     let base_url = table.require("base_url").and_then(|item| open(&item));
     let model = table.require("model").and_then(|item| open(&item));
     let api_key = table.take("api_key").and_then(|item| secret(&item));
-    let headers = secrets(table.take("headers"));
     let score = |key| table.take(key).and_then(|item| item.number(0.0..=1.0));
     let (cost, speed, intelligence) = (score("cost"), score("speed"), score("intelligence"));
     let context = table.take("context").and_then(|item| item.integer(1..=u64::MAX));
@@ -173,7 +171,6 @@ fn model(item: &Item<'_>, table: &Table<'_>) -> Option<ModelDef> {
         base_url: base_url?,
         model: model?,
         api_key,
-        headers: headers?,
         context,
         cost,
         speed,

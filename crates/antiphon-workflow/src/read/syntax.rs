@@ -9,6 +9,9 @@ use super::Context;
 use crate::code::{INLINE_TABLE, SYNTAX, TWO_SPELLINGS};
 use crate::diagnostic::Diagnostic;
 
+/// How deep values may nest.
+const MAX_DEPTH: usize = 100;
+
 /// Parses a document: what could be read of it, and whether that is all.
 pub(crate) fn parse<'t>(cx: &'t Context<'_>) -> (Spanned<DeTable<'t>>, bool) {
     let text = &cx.text.text;
@@ -23,8 +26,29 @@ pub(crate) fn parse<'t>(cx: &'t Context<'_>) -> (Spanned<DeTable<'t>>, bool) {
         }
         cx.report(explain(cx, error.message(), span));
     }
+    if let Some(span) = too_deep(document.get_ref()) {
+        let help = format!("values nest at most {MAX_DEPTH} deep");
+        cx.report(Diagnostic::new(SYNTAX, &cx.place(span), "this is nested too deeply").help(help));
+        return (document, false);
+    }
     inline_tables(cx, document.get_ref());
     (document, errors.is_empty())
+}
+
+/// The first value that is nested too deeply: all that walk the tree do so by recursion.
+fn too_deep(table: &DeTable<'_>) -> Option<Range<usize>> {
+    let mut todo: Vec<_> = table.values().map(|value| (value, 1)).collect();
+    while let Some((value, depth)) = todo.pop() {
+        if depth > MAX_DEPTH {
+            return Some(value.span());
+        }
+        match value.get_ref() {
+            DeValue::Array(array) => todo.extend(array.iter().map(|value| (value, depth + 1))),
+            DeValue::Table(table) => todo.extend(table.values().map(|value| (value, depth + 1))),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Keeps a span inside the text, on whole characters.

@@ -91,8 +91,6 @@ pub(super) struct Model {
     model: String,
     /// The key, usually `"${SOME_API_KEY}"`. Kept out of logs, errors and traces.
     api_key: Option<String>,
-    /// Headers of every request.
-    headers: Option<BTreeMap<String, String>>,
     /// The longest prompt and answer together, in tokens.
     #[schemars(range(min = 1))]
     context: Option<u64>,

@@ -1,6 +1,7 @@
 //! Whatever a file says, checking it ends, and never panics.
 
 use crate::common;
+use antiphon_kernel::{Graph, Step, Verb};
 use proptest::prelude::*;
 
 /// Pieces of workflow files, good and bad, to be put together at random.
@@ -55,14 +56,37 @@ const PIECES: &[&str] = &[
     "\0",
 ];
 
+/// How many steps there are, also inside blocks.
+fn steps(graph: &Graph) -> usize {
+    let inner = |step: &Step| match &step.verb {
+        Verb::Do { body } => steps(body),
+        _ => 0,
+    };
+    graph.steps.iter().map(|step| 1 + inner(step)).sum()
+}
+
+/// Tables inside tables, by every means that TOML has.
+#[test]
+fn deep_nesting() {
+    let key = vec!["a"; 79].join(".");
+    let deep = format!("[{key}]\nsteps.a.set = {}1{}\n", format!("{{ {key} = ").repeat(70), " }".repeat(70));
+    assert_eq!(common::codes(&common::load_text(&deep)), ["AP0102"]);
+    let list = format!("[steps.a]\nset = {}{}\n", "[".repeat(5_000), "]".repeat(5_000));
+    assert_eq!(common::codes(&common::load_text(&list)), ["AP0102"]);
+    let template = format!("[steps.a]\nset = \"{{{{ {}1{} }}}}\"\n", "(".repeat(5_000), ")".repeat(5_000));
+    assert_eq!(common::codes(&common::load_text(&template)), ["AP0207"]);
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_pieces(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..24)) {
         let checked = common::load_text(&pieces.concat());
         common::report(&checked);
         for workflow in checked.project.workflows.values() {
+            // Nothing gets lost on the way, unless it is said.
+            prop_assert_eq!(steps(&workflow.plan.workflows[&workflow.name].body), workflow.graph.graph.node_count());
             antiphon_workflow::mermaid(workflow);
             antiphon_workflow::dot(workflow);
         }
