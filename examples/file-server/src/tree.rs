@@ -90,8 +90,15 @@ impl Tree {
     /// The real path of a name, if it is under the root even after links are followed.
     fn resolve(&self, path: &str) -> Result<PathBuf, String> {
         let outside = || "outside of the served directory".to_owned();
-        if Path::new(path).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
-            return Err(outside());
+        // Refused before the disk is asked, so that nobody learns what there is outside.
+        let mut depth = 0_usize;
+        for part in Path::new(path).components() {
+            depth = match part {
+                Component::Normal(_) => depth + 1,
+                Component::CurDir => depth,
+                Component::ParentDir => depth.checked_sub(1).ok_or_else(outside)?,
+                Component::RootDir | Component::Prefix(_) => return Err(outside()),
+            };
         }
         let full = self.root.join(path).canonicalize().map_err(|error| error.to_string())?;
         let inner = full.strip_prefix(&self.root).map_err(|_| outside())?;
