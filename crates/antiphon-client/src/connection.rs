@@ -126,6 +126,15 @@ impl Connection {
         let opened = tokio::time::timeout_at(deadline, opening).await;
         let running = match opened {
             Ok(Ok(Ok(running))) => running,
+            Ok(Ok(Err(error))) => {
+                let (kind, why, worth_another) = refused(&error);
+                let fate = match &process {
+                    Some(process) if hung_up(&error) => wire.fault().or(process.obituary(OBITUARY_PATIENCE).await),
+                    _ => None,
+                };
+                let why = fate.map_or(why, |fate| format!("it {fate}"));
+                return Err(fail(kind, format!("did not start: {why}"), worth_another));
+            }
             Ok(Err(refusal)) => return Err(refusal),
             Err(_) => {
                 let limit = config.limits.start;
@@ -133,15 +142,6 @@ impl Connection {
                 let words = words.map(|words| format!("; its last words: {words}")).unwrap_or_default();
                 let message = format!("did not start: no answer to the handshake within {limit:?}{words}");
                 return Err(fail(ErrorKind::Unavailable, message, false));
-            }
-            Ok(Ok(Err(error))) => {
-                let (kind, why, worth_another) = refused(&error);
-                let obituary = match &process {
-                    Some(process) => process.obituary(OBITUARY_PATIENCE).await,
-                    None => None,
-                };
-                let why = wire.fault().or(obituary).map_or(why, |why| format!("it {why}"));
-                return Err(fail(kind, format!("did not start: {why}"), worth_another));
             }
         };
         let peer = running.peer().clone();
@@ -233,6 +233,11 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// Whether the handshake failed because the other side went away, and not by what it said.
+fn hung_up(error: &ClientInitializeError) -> bool {
+    matches!(error, ClientInitializeError::ConnectionClosed(_) | ClientInitializeError::TransportError { .. })
 }
 
 /// What a failed handshake means: its kind, an account for people, and whether another kind of handshake may do better.

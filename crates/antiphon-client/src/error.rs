@@ -36,7 +36,14 @@ pub enum ErrorKind {
 impl ClientError {
     /// A failure with a known outcome: nothing happened, or the server said what did.
     pub(crate) fn new(server: &str, kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { server: server.into(), kind, message: message.into(), in_doubt: false }
+        /// What servers say is quoted, but they may say a lot.
+        const MAX_CHARS: usize = 2_000;
+        let mut message = message.into();
+        if let Some((end, _)) = message.char_indices().nth(MAX_CHARS) {
+            message.truncate(end);
+            message.push('…');
+        }
+        Self { server: server.into(), kind, message, in_doubt: false }
     }
 
     /// The same, with the outcome unknown if `sent`.

@@ -146,6 +146,16 @@ async fn a_command_that_does_not_exist() {
 }
 
 #[tokio::test]
+async fn a_server_that_refuses_the_handshake_is_quoted_in_short() {
+    let error = call(&client("refuses"), "echo", json!({})).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("server `fixture` did not start: it answered the handshake with error -32603: not today"),
+        "{error}"
+    );
+    assert!(error.len() < 2_100);
+}
+
+#[tokio::test]
 async fn a_server_that_hangs_is_given_up() {
     let mut config = fixture("hangs");
     config.limits.start = Duration::from_secs(1);
