@@ -164,9 +164,24 @@ async fn a_refusal_is_told_in_the_servers_words_without_the_key() {
     let model = configured(ModelConfig { api_key: Some("sk-secret".into()), ..server.config() });
     let error = ask(&model, json!({ "prompt": "?" })).await.unwrap_err();
     assert_eq!(error.kind, ModelErrorKind::Model);
-    assert!(error.message.ends_with("401 Unauthorized: Incorrect API key: [api_key]"), "{error}");
+    assert!(error.message.ends_with("401 Unauthorized: Incorrect API key: [secret]"), "{error}");
     assert_eq!(server.request(0).authorization.as_deref(), Some("Bearer sk-secret"));
     assert!(!format!("{model:?}").contains("sk-secret"));
+}
+
+#[tokio::test]
+async fn headers_go_along_and_are_secret_too() {
+    let refusal = json!({ "error": { "message": "team t-secret is unknown" } });
+    let server = Server::start([Canned::json(403, refusal)]).await;
+    let headers = vec![("authorization".to_owned(), "t-secret".into())];
+    let error =
+        ask(&configured(ModelConfig { headers, ..server.config() }), json!({ "prompt": "?" })).await.unwrap_err();
+    assert!(error.message.ends_with("team [secret] is unknown"), "{error}");
+    assert_eq!(server.request(0).authorization.as_deref(), Some("t-secret"));
+
+    let headers = vec![("no header".to_owned(), "x".into())];
+    let error = OpenAiModel::new(ModelConfig { headers, ..server.config() }).unwrap_err();
+    assert_eq!(error.message, "model `fast`: `no header` can't be a header's name");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use async_openai::config::Config;
 use async_openai::error::OpenAIError;
 use async_openai::middleware::HttpRequestFactory;
 use futures::{StreamExt, stream};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url, redirect};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -52,11 +52,18 @@ impl Endpoint {
             return Err(wrong("`base_url` must begin with http:// or https://"));
         }
         let mut headers = HeaderMap::new();
+        for (name, value) in &config.headers {
+            let name = HeaderName::try_from(name).map_err(|_| wrong(&format!("`{name}` can't be a header's name")))?;
+            let value = secret(value.expose_secret())
+                .ok_or_else(|| wrong(&format!("the header `{name}` has characters that a header can't carry")))?;
+            headers.insert(name, value);
+        }
         if let Some(key) = &config.api_key {
-            let mut bearer = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
-                .map_err(|_| wrong("`api_key` has characters that a header can't carry"))?;
-            bearer.set_sensitive(true);
-            headers.insert(AUTHORIZATION, bearer);
+            let bearer = secret(&format!("Bearer {}", key.expose_secret()));
+            headers.insert(
+                AUTHORIZATION,
+                bearer.ok_or_else(|| wrong("`api_key` has characters that a header can't carry"))?,
+            );
         }
         let local =
             url.host_str().is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]");
@@ -258,11 +265,16 @@ pub(super) fn explain(error: &OpenAIError) -> (ModelErrorKind, String) {
 }
 
 /// Servers like to repeat the key that they refuse.
-pub(super) fn redact(message: String, key: Option<&SecretString>) -> String {
-    match key.map(ExposeSecret::expose_secret) {
-        Some(key) if !key.is_empty() => message.replace(key, "[api_key]"),
-        _ => message,
-    }
+pub(super) fn redact(message: String, config: &ModelConfig) -> String {
+    let secrets = config.api_key.iter().chain(config.headers.iter().map(|(_, value)| value));
+    let secrets = secrets.map(ExposeSecret::expose_secret).filter(|secret| !secret.is_empty());
+    secrets.fold(message, |message, secret| message.replace(secret, "[secret]"))
+}
+
+fn secret(value: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 fn root_cause(error: &reqwest::Error) -> String {

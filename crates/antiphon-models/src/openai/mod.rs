@@ -37,6 +37,8 @@ pub struct ModelConfig {
     pub model: String,
     /// Sent as a bearer token. Nothing is read from the environment.
     pub api_key: Option<SecretString>,
+    /// Sent with every request, beside the key.
+    pub headers: Vec<(String, SecretString)>,
     /// How dear it is, 0 to 1.
     pub cost: f64,
     /// How fast it is, 0 to 1.
@@ -61,6 +63,7 @@ impl ModelConfig {
             base_url: base_url.into(),
             model: model.into(),
             api_key: None,
+            headers: Vec::new(),
             cost: 0.5,
             speed: 0.5,
             intelligence: 0.5,
@@ -258,7 +261,7 @@ impl OpenAiModel {
 
     fn error(&self, kind: ModelErrorKind, message: impl fmt::Display) -> ModelError {
         let message = format!("model `{}` at {}: {message}", self.config.name, self.config.base_url);
-        ModelError::new(kind, http::redact(message, self.config.api_key.as_ref()))
+        ModelError::new(kind, http::redact(message, &self.config))
     }
 }
 
