@@ -24,7 +24,7 @@ use crate::effects::{Effects, RunInfo};
 use crate::engine::EngineOptions;
 use crate::journal::{Birth, Journal, Past, Reader, Stored};
 use crate::plans::{PinnedPlan, Plans};
-use crate::registry::{Published, Registry};
+use crate::registry::{Board, Published, Registry};
 use crate::tape::{Start, Tape};
 use crate::timers::Timers;
 
@@ -209,7 +209,7 @@ impl Core {
         let fresh = tape.seq == 0;
         let mut actor = Actor {
             core: Arc::clone(self),
-            board: self.registry.enter(&info.id, post.clone(), published),
+            board: Board::new(published),
             info,
             plan,
             state,
@@ -229,6 +229,8 @@ impl Core {
         let commands = actor.record(first);
         actor.refresh();
         actor.commit();
+        actor.board.published.send_replace(Arc::new(actor.published()));
+        actor.board = self.registry.enter(&actor.info.id, actor.post.clone(), actor.board);
         let core = Arc::clone(self);
         self.tasks.spawn(core.run(actor, commands, fresh));
     }

@@ -87,11 +87,12 @@ impl SqliteEngine {
     /// The run's board, up to date. Runs that were busy when their process ended are brought back for it.
     async fn board(&self, id: &RunId) -> Result<Arc<Board>, EngineError> {
         loop {
-            match self.tell(id, |reply| Mail::Look { reply }).await {
+            let board = match self.tell(id, |reply| Mail::Look { reply }).await {
                 Some(Err(error)) => return Err(error),
-                Some(Ok(_)) | None => {}
-            }
-            if let Some(board) = self.core.registry.board(id) {
+                Some(Ok(_)) => self.core.registry.board(id),
+                None => self.core.registry.quiet_board(id),
+            };
+            if let Some(board) = board {
                 return Ok(board);
             }
             let stored = self.stored(id).await?;

@@ -109,18 +109,18 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// Gives a run an actor. Whoever looked at its board before goes on doing so.
-    pub(crate) fn enter(&self, id: &RunId, mailbox: mpsc::UnboundedSender<Mail>, published: Published) -> Arc<Board> {
+    /// Gives a run an actor. If somebody looks at a board of the run already, it stays that one.
+    pub(crate) fn enter(&self, id: &RunId, mailbox: mpsc::UnboundedSender<Mail>, board: Arc<Board>) -> Arc<Board> {
         match self.entries.entry(id.clone()) {
             Occupied(mut entry) => {
                 let entry = entry.get_mut();
                 entry.mailbox = Some(mailbox);
-                entry.board.published.send_replace(Arc::new(published));
+                entry.board.published.send_replace(Arc::clone(&board.published.borrow()));
                 Arc::clone(&entry.board)
             }
             Vacant(vacant) => {
-                let entry = Entry { board: Board::new(published), mailbox: Some(mailbox) };
-                Arc::clone(&vacant.insert(entry).board)
+                vacant.insert(Entry { board: Arc::clone(&board), mailbox: Some(mailbox) });
+                board
             }
         }
     }
@@ -132,6 +132,11 @@ impl Registry {
         );
         self.is_quiet(id);
         board
+    }
+
+    /// The board of a run that has no actor.
+    pub(crate) fn quiet_board(&self, id: &RunId) -> Option<Arc<Board>> {
+        self.entries.get(id).filter(|entry| entry.mailbox.is_none()).map(|entry| Arc::clone(&entry.board))
     }
 
     pub(crate) fn board(&self, id: &RunId) -> Option<Arc<Board>> {
