@@ -1,13 +1,20 @@
 //! The workflows that a server exposes.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use antiphon_server::{Catalog, Exposed, TaskMode, TaskPolicy};
+use antiphon_server::{Catalog, CatalogError, Exposed, TaskMode, TaskPolicy};
 use antiphon_workflow::{Checked, Workflow};
+use tokio::time::sleep;
 
 use crate::fault::Fault;
 use crate::project::{Place, broken, shown};
 use crate::world::World;
+
+/// How often served files are looked at for changes.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// A folder or file that is served, loaded.
 pub struct Served {
@@ -37,8 +44,52 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Served>, Fault> {
         .collect()
 }
 
-/// The catalogue of what these paths name; servers and models are bound as far as the environment allows.
-pub fn catalog(world: &World, paths: &[PathBuf]) -> Result<Catalog, Fault> {
+/// The catalogue of what some paths name, kept up to date with the files.
+pub struct Shelf {
+    world: Arc<World>,
+    paths: Vec<PathBuf>,
+    catalog: Catalog,
+    seen: Vec<Stamp>,
+}
+
+/// A file as it was when it was read.
+type Stamp = (PathBuf, u64, Option<SystemTime>);
+
+impl Shelf {
+    /// Loads the workflows; servers and models are bound as far as the environment allows.
+    pub fn stock(world: Arc<World>, paths: Vec<PathBuf>) -> Result<Self, Fault> {
+        let seen = stamps(&paths);
+        let catalog = Catalog::new(offer(&world, &paths)?).map_err(unservable)?;
+        Ok(Self { world, paths, catalog, seen })
+    }
+
+    /// The catalogue; clones of it see later changes.
+    pub fn catalog(&self) -> Catalog {
+        self.catalog.clone()
+    }
+
+    /// Loads the files again whenever they have changed. Runs that have started go on as they are. Never ends.
+    pub async fn keep(&mut self) -> Infallible {
+        loop {
+            sleep(LOOK_EVERY).await;
+            let now = stamps(&self.paths);
+            if now == self.seen {
+                continue;
+            }
+            self.seen = now;
+            let renewed = offer(&self.world, &self.paths)
+                .and_then(|workflows| self.catalog.replace(workflows).map_err(unservable));
+            match renewed {
+                Ok(()) => tracing::info!("the workflow files have changed and are served as they are now"),
+                Err(fault) => {
+                    tracing::warn!("the workflow files have changed, but what is served stays: {}", fault.message())
+                }
+            }
+        }
+    }
+}
+
+fn offer(world: &World, paths: &[PathBuf]) -> Result<Vec<Exposed>, Fault> {
     let mut all = Vec::new();
     for Served { place, checked, workflows } in load(paths)? {
         for workflow in workflows {
@@ -49,8 +100,23 @@ pub fn catalog(world: &World, paths: &[PathBuf]) -> Result<Catalog, Fault> {
             all.push(exposed(workflow));
         }
     }
-    Catalog::new(all)
-        .map_err(|error| Fault::usage(error, "serve folders or files whose workflows have different names"))
+    Ok(all)
+}
+
+fn unservable(error: CatalogError) -> Fault {
+    Fault::usage(error, "serve files or folders whose workflows have different names")
+}
+
+/// The files that these paths depend on. What a workflow includes (prompts, schemas) counts when its own file changes.
+fn stamps(paths: &[PathBuf]) -> Vec<Stamp> {
+    let places = paths.iter().filter_map(|path| Place::of(path).ok());
+    let files = places.flat_map(|place| place.files());
+    files
+        .map(|file| match std::fs::metadata(&file) {
+            Ok(about) => (file, about.len(), about.modified().ok()),
+            Err(_) => (file, 0, None),
+        })
+        .collect()
 }
 
 fn exposed(workflow: Workflow) -> Exposed {

@@ -1,42 +1,74 @@
 //! Late binding: servers and models as the environment of this process completes them. Nothing of it is ever recorded.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::Path;
+use std::process;
 use std::sync::Arc;
 
 use antiphon_client::{Consent, ServerConfig, Session, Transport};
 use antiphon_models::{ModelConfig, OpenAiModel, Price};
-use antiphon_workflow::env::{MissingVar, PROJECT_DIR, expand, model_variables, variables};
+use antiphon_workflow::env::{MissingVar, PROJECT_DIR, Variable, expand, model_variables, variables};
 use antiphon_workflow::{self as workflow, ModelDef, Project, ServerDef};
 use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
+
+/// The variables that some servers and models mention, with their values here. An attached process lends them to the owner,
+/// which may have been started by a host that knows none of them. They travel over the owner's socket only.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Lent(BTreeMap<String, String>);
+
+impl Lent {
+    /// What these servers and models mention.
+    pub fn to(project: &Project, servers: &BTreeSet<String>, models: &BTreeSet<String>) -> Self {
+        let mentioned = mentioned(project, servers, models).flat_map(|(_, variables)| variables);
+        Self(
+            mentioned
+                .filter_map(|variable| Some((variable.name.clone(), std::env::var(variable.name).ok()?)))
+                .collect(),
+        )
+    }
+
+    /// Adds others; theirs count.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+}
+
+impl fmt::Debug for Lent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
 
 /// The environment as definitions see it.
 pub struct Environment<'a> {
     /// `PROJECT_DIR`.
     root: &'a Path,
+    /// Asked for what this process does not have itself.
+    lent: &'a Lent,
 }
 
 impl<'a> Environment<'a> {
-    /// This process's environment, for the project in `root`.
-    pub fn of(root: &'a Path) -> Self {
-        Self { root }
+    /// This process's environment, and what was lent to it, for the project in `root`.
+    pub fn of(root: &'a Path, lent: &'a Lent) -> Self {
+        Self { root, lent }
     }
 
     fn get(&self, name: &str) -> Option<String> {
         match name {
             PROJECT_DIR => Some(self.root.to_string_lossy().into_owned()),
-            _ => std::env::var(name).ok(),
+            _ => std::env::var(name).ok().or_else(|| self.lent.0.get(name).cloned()),
         }
     }
 
     /// Names at once every variable that these servers and models need and that is not set.
     pub fn check(&self, project: &Project, servers: &BTreeSet<String>, models: &BTreeSet<String>) -> Result<(), Fault> {
-        let servers = servers.iter().filter_map(|key| project.servers.get(key).map(|def| (key, variables(def))));
-        let models = models.iter().filter_map(|key| project.models.get(key).map(|def| (key, model_variables(def))));
         let mut missing: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
-        for (key, variables) in servers.chain(models) {
+        for (key, variables) in mentioned(project, servers, models) {
             for variable in variables {
                 if !variable.optional && self.get(&variable.name).is_none() {
                     missing.entry(variable.name).or_default().insert(key);
@@ -51,7 +83,7 @@ impl<'a> Environment<'a> {
             .map(|(name, users)| format!("{name} (for {})", users.iter().copied().collect::<Vec<_>>().join(", ")))
             .collect();
         Err(Fault::usage(
-            format!("not set in the environment: {}", list.join(", ")),
+            format!("not set in the environment (of process {}): {}", process::id(), list.join(", ")),
             "export them, or give them defaults in the file: ${NAME:-default}",
         ))
     }
@@ -98,9 +130,8 @@ impl<'a> Environment<'a> {
     /// A model, ready to be asked.
     pub fn model(&self, key: &str, def: &ModelDef) -> Result<Arc<OpenAiModel>, Fault> {
         let fill = |text: &str| expand(text, |name| self.get(name)).map(|expanded| expanded.value);
-        let wrong = |error: &dyn std::fmt::Display| {
-            Fault::usage(format!("model `{key}`: {error}"), format!("see {}", def.path))
-        };
+        let wrong =
+            |error: &dyn fmt::Display| Fault::usage(format!("model `{key}`: {error}"), format!("see {}", def.path));
         let build = || -> Result<ModelConfig, MissingVar> {
             let mut config = ModelConfig::new(key, fill(&def.base_url)?, fill(&def.model)?);
             config.api_key = def.api_key.as_deref().map(fill).transpose()?.map(SecretString::from);
@@ -114,4 +145,15 @@ impl<'a> Environment<'a> {
         let config = build().map_err(|error| wrong(&error))?;
         OpenAiModel::new(config).map(Arc::new).map_err(|error| wrong(&error))
     }
+}
+
+/// The variables that these servers and models mention, by key.
+fn mentioned<'a>(
+    project: &'a Project,
+    servers: &'a BTreeSet<String>,
+    models: &'a BTreeSet<String>,
+) -> impl Iterator<Item = (&'a str, Vec<Variable>)> {
+    let servers = servers.iter().filter_map(|key| Some((key.as_str(), variables(project.servers.get(key)?))));
+    let models = models.iter().filter_map(|key| Some((key.as_str(), model_variables(project.models.get(key)?))));
+    servers.chain(models)
 }

@@ -55,10 +55,11 @@ fn report(fault: &Fault) -> ExitCode {
     fault.exit.into()
 }
 
-/// `ANTIPHON_LOG` says what is logged, such as `debug` or `antiphon_engine=trace`. rmcp logs payloads, which may hold secrets.
+/// `ANTIPHON_LOG` says what is logged, such as `debug` or `antiphon_engine=trace`. rmcp must be asked for by name: it logs
+/// payloads, and every error that it has is told by those who meet it.
 fn log_to_stderr() {
     let filter = std::env::var("ANTIPHON_LOG").unwrap_or_else(|_| "warn,antiphon=info".to_owned());
-    let filter = EnvFilter::new(format!("rmcp=warn,{filter}"));
+    let filter = EnvFilter::new(format!("rmcp=off,{filter}"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

@@ -48,14 +48,19 @@ impl Place {
 
     /// Reads and checks every workflow of the folder.
     pub fn load(&self) -> Result<Checked, Fault> {
-        let mut files = workflow_files(&self.folder);
-        files.extend(self.file.iter().filter(|file| !files.contains(file)).cloned().collect::<Vec<_>>());
-        let workflows = files.iter().map(|file| read(file)).collect::<Result<_, _>>()?;
-        let configs: Vec<PathBuf> =
-            self.folder.ancestors().map(|dir| dir.join(CONFIG)).filter(|file| file.is_file()).collect();
+        let (configs, workflows): (Vec<_>, Vec<_>) = self.files().into_iter().partition(|file| is_config(file));
+        let workflows = workflows.iter().map(|file| read(file)).collect::<Result<_, _>>()?;
         let configs = configs.iter().map(|file| read(file)).collect::<Result<_, _>>()?;
         let read = |path: &str| fs::read_to_string(path).map_err(|error| error.to_string());
         Ok(Project::load(&Sources { workflows, configs, read: &read }))
+    }
+
+    /// The files of the place: the folder's workflows, and the `antiphon.toml`s that apply, the nearest first.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = workflow_files(&self.folder);
+        files.extend(self.file.iter().filter(|file| !files.contains(file)).cloned().collect::<Vec<_>>());
+        files.extend(self.folder.ancestors().map(|dir| dir.join(CONFIG)).filter(|file| file.is_file()));
+        files
     }
 
     /// The one workflow that this place names: its file's.

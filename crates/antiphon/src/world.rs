@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::fault::Fault;
-use crate::late::Environment;
+use crate::late::{Environment, Lent};
 use crate::owner::verbs::Tools;
 use crate::project::Place;
 use crate::sources::Sources;
@@ -26,6 +26,7 @@ pub struct World {
     trust: Trust,
     sources: Sources,
     bound: Mutex<Bound>,
+    lent: Mutex<Lent>,
 }
 
 /// What the router knows already.
@@ -40,7 +41,18 @@ impl World {
     pub fn new(store: &Store) -> Result<Self, Fault> {
         let sources = Sources::at(&store.sources)
             .map_err(|e| Fault::internal(format!("can't read {}: {e}", store.sources.display())))?;
-        Ok(Self { router: Router::new(), trust: Trust::at(&store.trusted), sources, bound: Mutex::default() })
+        Ok(Self {
+            router: Router::new(),
+            trust: Trust::at(&store.trusted),
+            sources,
+            bound: Mutex::default(),
+            lent: Mutex::default(),
+        })
+    }
+
+    /// Takes variables that this process may lack.
+    pub fn borrow(&self, lent: Lent) {
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner).extend(lent);
     }
 
     /// Binds what a workflow uses, and remembers where it came from.
@@ -51,7 +63,7 @@ impl World {
         // First, so that a call that fails for want of a variable or of consent says so when it is made.
         let file = std::fs::canonicalize(&workflow.path).unwrap_or_else(|_| PathBuf::from(&workflow.path));
         self.remember(&workflow.name, &file)?;
-        Environment::of(&place.root).check(project, &workflow.servers_used, &workflow.models_used)?;
+        self.check(place, project, &workflow.servers_used, &workflow.models_used)?;
         self.bind(place, project, &workflow.servers_used, &workflow.models_used)
     }
 
@@ -66,9 +78,20 @@ impl World {
             };
             return Err(Fault::usage(format!("no server is named `{server}`"), help));
         }
-        Environment::of(&place.root).check(project, &servers, &BTreeSet::new())?;
+        self.check(place, project, &servers, &BTreeSet::new())?;
         self.bind(place, project, &servers, &BTreeSet::new())?;
         self.remember(run, &place.folder)
+    }
+
+    fn check(
+        &self,
+        place: &Place,
+        project: &Project,
+        servers: &BTreeSet<String>,
+        models: &BTreeSet<String>,
+    ) -> Result<(), Fault> {
+        let lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        Environment::of(&place.root, &lent).check(project, servers, models)
     }
 
     fn remember(&self, workflow: &str, source: &Path) -> Result<(), Fault> {
@@ -114,7 +137,8 @@ impl World {
         servers: &BTreeSet<String>,
         models: &BTreeSet<String>,
     ) -> Result<(), Fault> {
-        let environment = Environment::of(&place.root);
+        let lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        let environment = Environment::of(&place.root, &lent);
         let defs: BTreeMap<_, _> = servers.iter().filter_map(|key| Some((key, project.servers.get(key)?))).collect();
         self.trust.require(defs.iter().filter_map(|(key, def)| CommandLine::of(key, def)))?;
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::run::{InputArgs, TrustArgs, launch, start};
+use super::run::{InputArgs, Launch, TrustArgs, launch, start};
 use super::{Hint, Which};
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::input;
+use crate::late::Lent;
 use crate::owner::Hub;
 use crate::owner::verbs::{Catalogue, Target};
 use crate::project::{Loaded, Place};
@@ -48,11 +49,14 @@ pub async fn call(args: CallArgs) -> Result<Exit, Fault> {
     };
     let store = args.which.db.store(&place)?;
     store.create()?;
-    let lines = trust::command_lines(&project, &BTreeSet::from([server.to_owned()]));
+    let servers = BTreeSet::from([server.to_owned()]);
+    let lines = trust::command_lines(&project, &servers);
     Trust::at(&store.trusted).obtain(lines, args.trust.trust)?;
     let hint = Hint::to(&place, &args.which.db);
+    let lent = Lent::to(&project, &servers, &BTreeSet::new());
     let hub = Hub::own(store).await?;
-    let input = match arguments(&hub, &place, server, tool, &args.input.inputs).await {
+    let catalogue = Catalogue { folder: place.folder.clone(), server: Some(server.to_owned()), lent: lent.clone() };
+    let input = match arguments(&hub, catalogue, server, tool, &args.input.inputs).await {
         Ok(input) => input,
         Err(fault) => {
             hub.close().await;
@@ -60,12 +64,17 @@ pub async fn call(args: CallArgs) -> Result<Exit, Fault> {
         }
     };
     let target = Target::Tool { folder: place.folder, server: server.to_owned(), tool: tool.to_owned() };
-    launch(&hub, target, input, hint, args.json).await
+    launch(&hub, Launch { target, input, lent }, hint, args.json).await
 }
 
 /// The arguments as the tool's own schema wants them.
-async fn arguments(hub: &Hub, place: &Place, server: &str, tool: &str, inputs: &[String]) -> Result<Value, Fault> {
-    let catalogue = Catalogue { folder: place.folder.clone(), server: Some(server.to_owned()) };
+async fn arguments(
+    hub: &Hub,
+    catalogue: Catalogue,
+    server: &str,
+    tool: &str,
+    inputs: &[String],
+) -> Result<Value, Fault> {
     let listed = hub.ask(catalogue).await?;
     if let Some(why) = listed.unavailable.get(server) {
         return Err(Fault::new(Exit::Failed, miette::miette!("server `{server}` can't be used: {why}")));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use antiphon_kernel::{Callee, EffectClass, Graph, Limits, Step, Target, Verb, Wait, Workflow};
+use antiphon_kernel::{Callee, EffectClass, Graph, Limits, Source, Step, Target, Verb, Wait, Workflow};
 use antiphon_workflow::{ServerDef, Transport};
 use serde_json::{Value, json};
 
@@ -11,6 +11,7 @@ use super::print;
 use crate::fault::Fault;
 use crate::project::Loaded;
 use crate::trust::CommandLine;
+use crate::ui::form::printable;
 
 /// Prints the plan: steps in an order in which they could run, servers, bounds, questions.
 pub fn print(loaded: &Loaded, input: &Value, as_json: bool) -> Result<(), Fault> {
@@ -123,7 +124,12 @@ fn does(step: &Step) -> String {
             models.extend(caller.then(|| "caller".to_owned()));
             format!("sample {}", models.join(", "))
         }
-        Verb::Elicit { .. } => "elicit".to_owned(),
+        Verb::Elicit { message, .. } => match &message.source {
+            Source::Literal(Value::String(text)) | Source::Template(text) | Source::Expression(text) => {
+                format!("elicit {:?}", printable(text))
+            }
+            _ => "elicit".to_owned(),
+        },
         Verb::Read { server, .. } => format!("read from {server}"),
         Verb::Set { .. } => "set".to_owned(),
         Verb::Wait(Wait::For(ms)) => format!("wait {ms} ms"),

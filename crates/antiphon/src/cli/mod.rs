@@ -114,6 +114,11 @@ impl Which {
         self.project.as_deref().map_or_else(Place::here, Place::of)
     }
 
+    /// Whether the project ever had runs.
+    fn has_runs(&self) -> Result<bool, Fault> {
+        Ok(self.db.store(&self.place()?)?.db.exists())
+    }
+
     /// The owner of the project's runs: whoever it is, or this process.
     async fn own(&self) -> Result<(Hub, Hint), Fault> {
         let place = self.place()?;

@@ -11,7 +11,7 @@ use super::{Db, Hint, Which, dry_run, find};
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::input;
-use crate::late::Environment;
+use crate::late::{Environment, Lent};
 use crate::owner::Hub;
 use crate::owner::verbs::{Show, Start, Target};
 use crate::project::{Loaded, Place};
@@ -97,25 +97,32 @@ pub async fn start(
 ) -> Result<Exit, Fault> {
     let store = db.store(&place)?;
     store.create()?;
-    Environment::of(&place.root).check(&project, &workflow.servers_used, &workflow.models_used)?;
+    let nothing_lent = Lent::default();
+    Environment::of(&place.root, &nothing_lent).check(&project, &workflow.servers_used, &workflow.models_used)?;
     let lines = trust::command_lines(&project, &workflow.servers_used);
     Trust::at(&store.trusted).obtain(lines, trusted)?;
     let hint = Hint::to(&place, db);
     let file = place.file.clone().unwrap_or_else(|| PathBuf::from(&workflow.path));
     let hub = Hub::own(store).await?;
-    launch(&hub, Target::File(file), input, hint, json).await
+    let lent = Lent::to(&project, &workflow.servers_used, &workflow.models_used);
+    launch(&hub, Launch { target: Target::File(file), input, lent }, hint, json).await
+}
+
+/// What is started, and with what.
+pub struct Launch {
+    /// What runs.
+    pub target: Target,
+    /// Its input.
+    pub input: serde_json::Value,
+    /// Variables that it needs.
+    pub lent: Lent,
 }
 
 /// Starts a target and follows it.
-pub async fn launch(
-    hub: &Hub,
-    target: Target,
-    input: serde_json::Value,
-    hint: Hint,
-    json: bool,
-) -> Result<Exit, Fault> {
+pub async fn launch(hub: &Hub, Launch { target, input, lent }: Launch, hint: Hint, json: bool) -> Result<Exit, Fault> {
     let inline = hub.owns().await;
-    let start = Start { target, input, key: (!inline).then(|| Uuid::new_v4().to_string()), inline };
+    let key = (!inline).then(|| Uuid::new_v4().to_string());
+    let start = Start { target, input, key, lent, inline };
     let done = match hub.ask(start).await {
         Ok(started) => Follow { hub, hint, json, inline, ask: true }.follow(&started.id).await,
         Err(fault) => Err(fault),

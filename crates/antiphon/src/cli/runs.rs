@@ -47,6 +47,9 @@ pub struct ShowArgs {
 
 /// Lists runs, newest first.
 pub async fn runs(args: RunsArgs) -> Result<Exit, Fault> {
+    if !args.which.has_runs()? {
+        return Ok(Exit::Ok);
+    }
     let (hub, _) = args.which.look().await?;
     let list = hub.ask(Runs { live: args.live, prefix: None, limit: args.limit }).await?;
     for run in &list.runs {

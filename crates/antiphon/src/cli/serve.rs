@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use antiphon_server::{HttpOptions, Server, Token};
+use antiphon_server::{HttpOptions, Token};
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -13,11 +13,13 @@ use tokio_util::sync::CancellationToken;
 use super::Db;
 use super::run::TrustArgs;
 use crate::exit::Exit;
-use crate::exposed;
+use crate::exposed::{self, Served};
 use crate::fault::Fault;
-use crate::owner::{Door, Link, relay};
+use crate::late::Lent;
+use crate::owner::{Attach, Door, Link, relay};
 use crate::project::{Place, shown};
 use crate::stop::Stop;
+use crate::store::Store;
 use crate::trust::{self, Trust};
 
 /// How long connections may take to close after a signal.
@@ -78,15 +80,14 @@ pub async fn serve(args: ServeArgs) -> Result<Exit, Fault> {
         Transport::Http => Some(args.http.options()?),
         Transport::Stdio => None,
     };
-    let place = agreed(&paths, &args)?;
-    let store = args.db.store(&place)?;
+    let (store, attach) = agreed(paths, &args)?;
     let stopping = CancellationToken::new();
-    let mut door = Door::new(store, paths.clone(), stopping.clone());
+    let mut door = Door::new(store, attach.clone(), stopping.clone());
     let served = {
         let serving = async {
             match http {
-                None => stdio(&mut door, &paths, &stopping).await,
-                Some(options) => over_http(&mut door, &paths, &args.http, options).await,
+                None => stdio(&mut door, &attach, &stopping).await,
+                Some(options) => over_http(&mut door, &attach, &args.http, options).await,
             }
         };
         tokio::pin!(serving);
@@ -102,9 +103,9 @@ pub async fn serve(args: ServeArgs) -> Result<Exit, Fault> {
     served.map(|()| Exit::Ok)
 }
 
-/// The project that all these paths belong to, once its commands are agreed to.
-fn agreed(paths: &[PathBuf], args: &ServeArgs) -> Result<Place, Fault> {
-    let served = exposed::load(paths)?;
+/// Where the runs are, and what is served, once its commands are agreed to.
+fn agreed(paths: Vec<PathBuf>, args: &ServeArgs) -> Result<(Store, Attach), Fault> {
+    let served = exposed::load(&paths)?;
     let Some(first) = served.first().map(|served| served.place.clone()) else {
         return Err(Fault::usage("there is nothing to serve", "name a workflow file, or a folder of them"));
     };
@@ -119,17 +120,21 @@ fn agreed(paths: &[PathBuf], args: &ServeArgs) -> Result<Place, Fault> {
     }
     let store = args.db.store(&first)?;
     store.create()?;
-    let lines = served.iter().flat_map(|served| {
-        let used = served.workflows.iter().flat_map(|workflow| workflow.servers_used.iter().cloned()).collect();
-        trust::command_lines(&served.checked.project, &used)
-    });
+    let mut lines = Vec::new();
+    let mut lent = Lent::default();
+    for Served { checked, workflows, .. } in &served {
+        let servers = workflows.iter().flat_map(|workflow| workflow.servers_used.iter().cloned()).collect();
+        let models = workflows.iter().flat_map(|workflow| workflow.models_used.iter().cloned()).collect();
+        lines.extend(trust::command_lines(&checked.project, &servers));
+        lent.extend(Lent::to(&checked.project, &servers, &models));
+    }
     Trust::at(&store.trusted).obtain(lines, args.trust.trust)?;
-    Ok(first)
+    Ok((store, Attach { paths, lent }))
 }
 
-async fn stdio(door: &mut Door, paths: &[PathBuf], stopping: &CancellationToken) -> Result<(), Fault> {
+async fn stdio(door: &mut Door, attach: &Attach, stopping: &CancellationToken) -> Result<(), Fault> {
     if let Some(owning) = door.owner().await? {
-        return owning.server(paths)?.serve_stdio().await.map_err(Fault::internal);
+        return owning.serving(attach, async |server| server.serve_stdio().await).await?.map_err(Fault::internal);
     }
     let host = Link { reader: Box::new(tokio::io::stdin()), writer: Box::new(tokio::io::stdout()) };
     tokio::select! {
@@ -138,7 +143,7 @@ async fn stdio(door: &mut Door, paths: &[PathBuf], stopping: &CancellationToken)
     }
 }
 
-async fn over_http(door: &mut Door, paths: &[PathBuf], args: &HttpArgs, options: HttpOptions) -> Result<(), Fault> {
+async fn over_http(door: &mut Door, attach: &Attach, args: &HttpArgs, options: HttpOptions) -> Result<(), Fault> {
     let address = (args.host, args.port);
     let unusable =
         |e| Fault::usage(format!("can't listen on {}:{}: {e}", args.host, args.port), "choose another --port");
@@ -150,9 +155,11 @@ async fn over_http(door: &mut Door, paths: &[PathBuf], args: &HttpArgs, options:
             "start `antiphon serve --transport http` first and let the others attach, or give it a database of its own (--db)",
         ));
     };
-    let server: Server = owning.server(paths)?;
-    eprintln!("listening on http://{address}/mcp");
-    server.serve_http(listener, options).await.map_err(Fault::internal)
+    let served = owning.serving(attach, async |server| {
+        eprintln!("listening on http://{address}/mcp");
+        server.serve_http(listener, options).await
+    });
+    served.await?.map_err(Fault::internal)
 }
 
 impl HttpArgs {

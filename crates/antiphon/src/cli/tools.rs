@@ -1,5 +1,6 @@
 //! `tools`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use antiphon_workflow::Project;
@@ -10,6 +11,7 @@ use super::run::TrustArgs;
 use super::{Db, print};
 use crate::exit::Exit;
 use crate::fault::Fault;
+use crate::late::Lent;
 use crate::owner::Hub;
 use crate::owner::verbs::Catalogue;
 use crate::project::Place;
@@ -35,7 +37,8 @@ pub async fn tools(args: ToolsArgs) -> Result<Exit, Fault> {
     let place = args.path.as_deref().map_or_else(Place::here, Place::of)?;
     let project = place.load()?.project;
     let hub = connect(&place, &project, &args.db, args.trust.trust).await?;
-    let tools = hub.ask(Catalogue { folder: place.folder.clone(), server: None }).await?;
+    let lent = Lent::to(&project, &project.servers.keys().cloned().collect(), &BTreeSet::new());
+    let tools = hub.ask(Catalogue { folder: place.folder.clone(), server: None, lent }).await?;
     hub.close().await;
     if args.json {
         print::json(&tools, true)?;

@@ -69,7 +69,7 @@ impl Desk {
         Ok(RunShown { run, output, requests, progress })
     }
 
-    async fn plan(&self, target: &Target) -> Result<(Arc<Plan>, Duration), Fault> {
+    fn plan(&self, target: &Target) -> Result<(Arc<Plan>, Duration), Fault> {
         match target {
             Target::File(path) => {
                 let loaded = Place::of(path)?.load_one()?;
@@ -92,7 +92,8 @@ impl Verb for Start {
     type Reply = Started;
 
     async fn answer(self, desk: &Desk) -> Result<Started, Fault> {
-        let (plan, ttl) = desk.plan(&self.target).await?;
+        desk.world.borrow(self.lent);
+        let (plan, ttl) = desk.plan(&self.target)?;
         let request = StartRun { owner: Owner::local(), plan, input: self.input, ttl, idempotency_key: self.key };
         let started = desk.engine.start(request).await?;
         if !self.inline {
@@ -191,6 +192,7 @@ impl Verb for Catalogue {
     type Reply = Tools;
 
     async fn answer(self, desk: &Desk) -> Result<Tools, Fault> {
+        desk.world.borrow(self.lent);
         let place = Place::of(&self.folder)?;
         let checked = place.load()?;
         Ok(desk.world.tools(&place, &checked.project, self.server.as_deref()).await)

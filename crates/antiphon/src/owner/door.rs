@@ -12,13 +12,16 @@ use super::own::Owning;
 use super::relay::Link;
 use super::seat::{self, Seat};
 use crate::fault::Fault;
+use crate::late::Lent;
 use crate::store::Store;
 
 /// What a process that serves a host says first on the owner's socket: which workflows the host is to see.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Attach {
     /// Workflow files and folders.
     pub paths: Vec<PathBuf>,
+    /// Variables that their servers and models need.
+    pub lent: Lent,
 }
 
 impl Attach {
@@ -35,16 +38,16 @@ pub struct Door {
 }
 
 impl Door {
-    /// A door for a host that sees these workflow files and folders. `stopping` closes what goes through it.
-    pub fn new(store: Store, paths: Vec<PathBuf>, stopping: CancellationToken) -> Self {
-        Self { store, attach: Attach { paths }, stopping, owning: None }
+    /// A door for a host. `stopping` closes what goes through it.
+    pub fn new(store: Store, attach: Attach, stopping: CancellationToken) -> Self {
+        Self { store, attach, stopping, owning: None }
     }
 
     /// A connection to whoever owns the runs by now, or to this process once it does.
     pub async fn open(&mut self) -> Result<Link, Fault> {
         loop {
             if let Some(owning) = &self.owning {
-                return owning.link(&self.attach);
+                return Ok(owning.link(&self.attach));
             }
             match seat::take(&self.store, &self.stopping).await? {
                 Seat::Owner(owning) => self.owning = Some(owning),

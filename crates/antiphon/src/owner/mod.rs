@@ -12,6 +12,6 @@ mod socket;
 mod transcript;
 pub mod verbs;
 
-pub use self::door::Door;
+pub use self::door::{Attach, Door};
 pub use self::hub::Hub;
 pub use self::relay::{Link, relay};

@@ -1,7 +1,6 @@
 //! Being the owner: the engine, the socket, and those who attach.
 
 use std::io::{self, Cursor};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use antiphon_engine::Owner;
 use antiphon_server::{Catalog, ControlError, Server, ServerOptions};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,7 +18,7 @@ use super::door::Attach;
 use super::lock::{Holder, Lock};
 use super::relay::Link;
 use super::socket::Socket;
-use crate::exposed;
+use crate::exposed::Shelf;
 use crate::fault::Fault;
 use crate::key;
 use crate::store::Store;
@@ -77,21 +76,25 @@ impl Owning {
         &self.reception.desk
     }
 
-    /// A server of these workflow files and folders, over this process's runs.
-    pub fn server(&self, paths: &[PathBuf]) -> Result<Server, Fault> {
-        self.reception.server(Some(paths))
+    /// Serves these workflows, in the way that `serve` does it, until it ends. Edits of their files show.
+    pub async fn serving<T>(&self, attach: &Attach, serve: impl AsyncFnOnce(Server) -> T) -> Result<T, Fault> {
+        self.reception.serving(attach, serve).await
     }
 
-    /// A connection to [`Owning::server`] in this process.
-    pub fn link(&self, attach: &Attach) -> Result<Link, Fault> {
-        let server = self.server(&attach.paths)?;
+    /// A connection, within this process, to a server of these workflows.
+    pub fn link(&self, attach: &Attach) -> Link {
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
+        let (reception, attach) = (self.reception.clone(), attach.clone());
         self.tasks.spawn(async move {
-            if let Err(error) = server.serve_stream(far, Owner::local(), None).await {
-                tracing::warn!(%error, "a connection ended badly");
+            let served =
+                reception.serving(&attach, async |server| server.serve_stream(far, Owner::local(), None).await);
+            match served.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "a connection ended badly"),
+                Err(fault) => tracing::error!("{}", fault.message()),
             }
         });
-        Ok(Link::over(near))
+        Link::over(near)
     }
 
     /// Hangs up, dispatches no more, waits a little for calls in flight, and flushes.
@@ -106,12 +109,21 @@ impl Owning {
 }
 
 impl Reception {
-    /// A server; without paths one that only takes the command line's requests.
-    fn server(&self, paths: Option<&[PathBuf]>) -> Result<Server, Fault> {
-        let catalog = match paths {
-            Some(paths) => exposed::catalog(&self.desk.world, paths)?,
-            None => Catalog::default(),
-        };
+    async fn serving<T>(&self, attach: &Attach, serve: impl AsyncFnOnce(Server) -> T) -> Result<T, Fault> {
+        let mut shelf = self.shelf(attach)?;
+        let server = self.server(shelf.catalog())?;
+        tokio::select! {
+            served = serve(server) => Ok(served),
+            never = shelf.keep() => match never {},
+        }
+    }
+
+    fn shelf(&self, attach: &Attach) -> Result<Shelf, Fault> {
+        self.desk.world.borrow(attach.lent.clone());
+        Shelf::stock(self.desk.world.clone(), attach.paths.clone())
+    }
+
+    fn server(&self, catalog: Catalog) -> Result<Server, Fault> {
         let options = ServerOptions { stopping: self.stopping.clone(), ..ServerOptions::new(self.seal_key.clone()) };
         Server::new(self.desk.engine.clone(), catalog, options)
             .map_err(|error| Fault::internal(format!("the key beside the database can't be used: {error}")))
@@ -134,23 +146,35 @@ impl Reception {
             read = async { (&mut reader).take(MAX_GREETING).read_until(b'\n', &mut first).await } => read?,
         };
         let greeting = serde_json::from_slice::<Greeting>(&first).ok().filter(|said| said.method == Attach::METHOD);
-        let server = match greeting {
-            None => self.server(None).map(|server| (server, first)),
-            Some(Greeting { id, params, .. }) => {
-                let server = self.server(Some(&params.paths));
-                let reply = match &server {
-                    Ok(_) => json!({ "jsonrpc": "2.0", "id": id, "result": {} }),
-                    Err(fault) => {
-                        let ControlError { code, message, data } = refusal(fault);
-                        json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message, "data": data } })
-                    }
-                };
-                writer.write_all(format!("{reply}\n").as_bytes()).await?;
-                server.map(|server| (server, Vec::new()))
+        let Some(Greeting { id, params, .. }) = greeting else {
+            // The command line: nothing but its own requests.
+            let server = self.server(Catalog::default()).map_err(|fault| io::Error::other(fault.message()))?;
+            return self.talk(&server, Cursor::new(first).chain(reader), writer).await;
+        };
+        let shelf = self.shelf(&params);
+        let reply = match &shelf {
+            Ok(_) => json!({ "jsonrpc": "2.0", "id": id, "result": {} }),
+            Err(fault) => {
+                let ControlError { code, message, data } = refusal(fault);
+                json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": message, "data": data } })
             }
         };
-        let Ok((server, unread)) = server else { return Ok(()) };
-        let stream = tokio::io::join(Cursor::new(unread).chain(reader), writer);
+        writer.write_all(format!("{reply}\n").as_bytes()).await?;
+        let Ok(mut shelf) = shelf else { return Ok(()) };
+        let server = self.server(shelf.catalog()).map_err(|fault| io::Error::other(fault.message()))?;
+        tokio::select! {
+            served = self.talk(&server, reader, writer) => served,
+            never = shelf.keep() => match never {},
+        }
+    }
+
+    async fn talk(
+        &self,
+        server: &Server,
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+    ) -> io::Result<()> {
+        let stream = tokio::io::join(reader, writer);
         server.serve_stream(stream, Owner::local(), Some(self.desk.clone())).await.map_err(io::Error::other)
     }
 }

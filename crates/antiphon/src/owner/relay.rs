@@ -27,7 +27,7 @@ impl Link {
 }
 
 /// How long the owner may take to finish its answers when the host has closed its side.
-const FAREWELL: Duration = Duration::from_secs(5);
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Passes lines until the host closes its side. `connect` finds an owner; it is called again whenever one is lost.
 pub async fn relay(host: Link, mut connect: impl AsyncFnMut() -> Result<Link, Fault>) -> Result<(), Fault> {

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::desk::Desk;
 use crate::fault::Fault;
+use crate::late::Lent;
 
 /// A request of the command line. Every one may be repeated: an owner can die before its answer has arrived.
 pub trait Verb: Serialize + DeserializeOwned + Clone + Send + Sync {
@@ -31,6 +32,8 @@ pub struct Start {
     pub input: Value,
     /// Makes repeating this request safe. Without it the request must not leave this process.
     pub key: Option<String>,
+    /// Variables that its servers and models need.
+    pub lent: Lent,
     /// The id stays in this process for now, so it need not be on disk yet.
     pub inline: bool,
 }
@@ -153,6 +156,8 @@ pub struct Catalogue {
     pub folder: PathBuf,
     /// Only this server's.
     pub server: Option<String>,
+    /// Variables that the servers need.
+    pub lent: Lent,
 }
 
 /// Answers [`Catalogue`].

@@ -69,9 +69,10 @@ impl Live {
         }
     }
 
-    /// The lines' place on the screen, for whoever has to write there too.
-    pub fn area(&self) -> MultiProgress {
-        self.area.clone()
+    /// Takes the lines off the screen until the run is shown again.
+    pub fn clear(&self) {
+        // A terminal that can't be written to shows nothing in any case.
+        let _ = self.area.clear();
     }
 
     /// Leaves the lines on the screen as they are.

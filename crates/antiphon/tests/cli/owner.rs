@@ -92,3 +92,32 @@ fn a_broken_workflow_does_not_hide_the_others() {
         listed["result"]["tools"].as_array().unwrap().iter().filter_map(|tool| tool["name"].as_str()).collect();
     assert!(names.contains(&"ask") && !names.contains(&"bad"), "{names:?}");
 }
+
+#[test]
+fn edits_are_served_without_a_restart() {
+    let project = Project::new(&[("ask.toml", ASKS)]);
+    let mut hosts = [Host::start(&project), Host::start(&project)];
+    project.write("more.toml", "[steps.a]\nset = 1\n");
+    for host in &mut hosts {
+        let mut id = 0;
+        host.hear_eventually(|host| {
+            id += 1;
+            host.say(json!({ "jsonrpc": "2.0", "id": id, "method": "tools/list" }));
+            let listed = host.hear_until(|message| message["id"] == id);
+            listed["result"]["tools"].as_array().unwrap().iter().any(|tool| tool["name"] == "more")
+        });
+    }
+}
+
+#[test]
+fn a_terminal_lends_its_variables_to_the_owner() {
+    let text = "[servers.x]\nurl = \"http://127.0.0.1:1/${AP_LENT}\"\n[steps.a]\ncall = \"x.y\"\n";
+    let project = Project::new(&[("a.toml", text), ("ask.toml", ASKS)]);
+    let _host = Host::start(&project);
+    project.antiphon(&["run", "a.toml"]).expect(2);
+    // The server is not there, but now it is known where.
+    let output = project.command(&["run", "a.toml"]).env("AP_LENT", "mcp").output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("unavailable"), "{stderr}");
+}

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -175,6 +175,15 @@ impl Host {
             if wanted(&message) {
                 return message;
             }
+        }
+    }
+
+    /// Tries again until it is so.
+    pub fn hear_eventually(&mut self, mut is_so: impl FnMut(&mut Self) -> bool) {
+        let begun = Instant::now();
+        while !is_so(self) {
+            assert!(begun.elapsed() < PATIENCE, "it never came");
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 
