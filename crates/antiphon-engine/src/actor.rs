@@ -55,7 +55,7 @@ pub(crate) struct Actor {
     pub mailbox: mpsc::UnboundedReceiver<Mail>,
     /// The other end of `mailbox`.
     pub post: mpsc::UnboundedSender<Mail>,
-    /// The last time that something happened.
+    /// The last time that something was recorded, or that somebody watched.
     pub active_at: Instant,
 }
 
@@ -105,10 +105,7 @@ impl Actor {
         loop {
             self.settle().await;
             match self.wake().await {
-                Wake::Happening(happening) => {
-                    self.take(happening).await;
-                    self.active_at = Instant::now();
-                }
+                Wake::Happening(happening) => self.take(happening).await,
                 Wake::Leave => {
                     if self.leave().await {
                         return;
@@ -140,6 +137,9 @@ impl Actor {
 
     async fn wake(&mut self) -> Wake {
         let driving = self.phase == Phase::Driving;
+        if !driving && self.calls.is_empty() && self.mailbox.is_empty() && self.tape.gate.why().is_none() {
+            return Wake::Leave;
+        }
         let due = self.timers.next().filter(|_| driving);
         let leave_at = self.leave_at();
         let Self { core, tape, mailbox, calls, .. } = self;
@@ -158,14 +158,13 @@ impl Actor {
     /// When the run may leave memory, if nothing happens.
     fn leave_at(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Ended { farewell, .. } if !self.calls.is_empty() => Some(farewell),
-            _ if !self.calls.is_empty() => None,
-            Phase::Driving => {
+            Phase::Ended { farewell, .. } => Some(farewell),
+            Phase::Driving if self.calls.is_empty() => {
                 let rest = self.core.options.park_after;
                 let soon = self.core.clock().now().saturating_add(2 * millis(rest));
                 self.timers.next().is_none_or(|due| due > soon).then(|| self.active_at + rest)
             }
-            _ => Some(self.active_at),
+            _ => None,
         }
     }
 
@@ -237,11 +236,7 @@ impl Actor {
     }
 
     pub(crate) fn published(&self) -> Published {
-        Published {
-            run: Arc::clone(&self.shown),
-            receipt: self.tape.receipt.clone(),
-            read_only: self.read_only,
-        }
+        Published { run: Arc::clone(&self.shown), receipt: self.tape.receipt.clone(), read_only: self.read_only }
     }
 
     /// What is in flight is given up; its outcome will be unknown when the run goes on.
@@ -288,11 +283,13 @@ impl Actor {
 
     /// Something could not be recorded: what is in memory counts no more. The run goes on from what is on the disk.
     pub(crate) async fn freeze(mut self) {
-        let why = self.tape.gate.check().err().map_or_else(String::new, |error| error.to_string());
+        let why = self.tape.gate.why().unwrap_or_default().to_owned();
         tracing::warn!(run = %self.info.id, "frozen, because it could not be recorded: {why}");
         self.calls.cancel_all();
         self.calls = Calls::default();
         release(&self.core, &self.info.id).await;
+        // Whoever brings it back must find all that was recorded.
+        let _ = self.core.journal.committed(&self.core.journal.newest()).await;
         self.core.registry.forget(&self.info.id);
         self.mailbox.close();
         while let Ok(mail) = self.mailbox.try_recv() {

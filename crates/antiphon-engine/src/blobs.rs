@@ -46,7 +46,12 @@ impl Blobs {
     }
 
     /// The value with this hash.
-    pub(crate) async fn fetch(&self, sha256: &Arc<str>, journal: &Journal, reader: &Reader) -> Result<Arc<Value>, EngineError> {
+    pub(crate) async fn fetch(
+        &self,
+        sha256: &Arc<str>,
+        journal: &Journal,
+        reader: &Reader,
+    ) -> Result<Arc<Value>, EngineError> {
         if let Some(value) = self.lock().values.get(sha256) {
             return Ok(Arc::clone(value));
         }
@@ -54,10 +59,9 @@ impl Blobs {
         journal.committed(&journal.newest()).await?;
         let json = reader.blob(Arc::clone(sha256)).await?;
         let json = json.ok_or_else(|| EngineError::Storage(format!("the value {sha256} is not in the database")))?;
-        let value = Arc::new(
-            serde_json::from_str(&json)
-                .map_err(|error| EngineError::Storage(format!("the value {sha256} in the database is no JSON: {error}")))?,
-        );
+        let value = Arc::new(serde_json::from_str(&json).map_err(|error| {
+            EngineError::Storage(format!("the value {sha256} in the database is no JSON: {error}"))
+        })?);
         self.remember(Arc::clone(sha256), Arc::clone(&value), json.len());
         Ok(value)
     }

@@ -179,8 +179,9 @@ impl Core {
     /// Brings the state back: the snapshot, then the events after it. What they made the kernel command was done then.
     async fn replay(&self, n: u64, plan: &PinnedPlan, run: &Run) -> Result<(State, Start), EngineError> {
         let Past { snapshot, events } = self.reader.past(n).await?;
-        let unreadable =
-            |error| EngineError::Storage(format!("the record of run {} in the database can't be read: {error}", run.id));
+        let unreadable = |error| {
+            EngineError::Storage(format!("the record of run {} in the database can't be read: {error}", run.id))
+        };
         let (snapshot, mut state) = match snapshot {
             Some((seq, json)) => (seq, serde_json::from_str(&json).map_err(unreadable)?),
             None => (0, State::default()),
@@ -201,11 +202,7 @@ impl Core {
         let shown = Arc::new(run);
         let info =
             Arc::new(RunInfo { id: shown.id.clone(), owner: shown.owner.clone(), workflow: shown.workflow.clone() });
-        let published = Published {
-            run: Arc::clone(&shown),
-            receipt: tape.receipt.clone(),
-            read_only: false,
-        };
+        let published = Published { run: Arc::clone(&shown), receipt: tape.receipt.clone(), read_only: false };
         let fresh = tape.seq == 0;
         let mut actor = Actor {
             core: Arc::clone(self),
@@ -241,7 +238,7 @@ impl Core {
             if !fresh {
                 // If the disk is still full, find out before calls are made again. A failure shows at the gate.
                 let _ = self.journal.committed(&actor.tape.receipt).await;
-                if actor.tape.gate.check().is_err() {
+                if actor.tape.gate.why().is_some() {
                     return actor.freeze().await;
                 }
             }
@@ -255,6 +252,8 @@ impl Core {
     }
 
     fn broken(id: &RunId) -> EngineError {
-        EngineError::Storage(format!("an internal error of antiphon stopped run {id}; its log tells more. It is tried again at the next start"))
+        EngineError::Storage(format!(
+            "an internal error of antiphon stopped run {id}; its log tells more. It is tried again at the next start"
+        ))
     }
 }

@@ -160,7 +160,10 @@ impl Engine for SqliteEngine {
         if request.plan.kernel != KERNEL_VERSION {
             return Err(EngineError::InvalidInput {
                 workflow: request.plan.root.clone(),
-                message: format!("its plan is for kernel version {}; this antiphon drives {KERNEL_VERSION}", request.plan.kernel),
+                message: format!(
+                    "its plan is for kernel version {}; this antiphon drives {KERNEL_VERSION}",
+                    request.plan.kernel
+                ),
             });
         }
         let plan = self.core.plans.pin(&request.plan)?;

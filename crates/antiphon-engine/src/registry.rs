@@ -90,7 +90,8 @@ impl Board {
 
     /// Whether anybody follows it.
     pub(crate) fn is_watched(&self) -> bool {
-        self.published.receiver_count() > 0 || self.progress().as_ref().is_some_and(|sender| sender.receiver_count() > 0)
+        self.published.receiver_count() > 0
+            || self.progress().as_ref().is_some_and(|sender| sender.receiver_count() > 0)
     }
 }
 
@@ -128,7 +129,11 @@ impl Registry {
     /// A board for a run that has no actor.
     pub(crate) fn show(&self, id: &RunId, published: Published) -> Arc<Board> {
         let board = Arc::clone(
-            &self.entries.entry(id.clone()).or_insert_with(|| Entry { board: Board::new(published), mailbox: None }).board,
+            &self
+                .entries
+                .entry(id.clone())
+                .or_insert_with(|| Entry { board: Board::new(published), mailbox: None })
+                .board,
         );
         self.is_quiet(id);
         board
@@ -149,7 +154,9 @@ impl Registry {
 
     /// Hands mail to the run's actor; `false` if it has none. What was handed over will be answered.
     pub(crate) fn send(&self, id: &RunId, mail: Mail) -> bool {
-        self.entries.get(id).is_some_and(|entry| entry.mailbox.as_ref().is_some_and(|mailbox| mailbox.send(mail).is_ok()))
+        self.entries
+            .get(id)
+            .is_some_and(|entry| entry.mailbox.as_ref().is_some_and(|mailbox| mailbox.send(mail).is_ok()))
     }
 
     /// The actor goes, unless there is mail for it. Atomic with [`Registry::send`].

@@ -119,6 +119,7 @@ impl Tape {
         let events = std::mem::take(&mut self.events);
         let write = Write {
             run: self.n,
+            ticket: 0,
             gate: Arc::clone(&self.gate),
             birth: self.birth.take(),
             blobs: std::mem::take(&mut self.blobs),

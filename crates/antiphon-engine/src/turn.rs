@@ -5,7 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use antiphon_kernel::{
-    Answer, CallSpec, Command, EffectClass, Entry, ErrorKind, Evaluated, Event, EventKind, Job, OpId, Scope, ValueRef, expr, step,
+    Answer, CallSpec, Command, EffectClass, Entry, ErrorKind, Evaluated, Event, EventKind, Job, OpId, Scope, ValueRef,
+    expr, step,
 };
 use tokio::time::Instant;
 
@@ -77,7 +78,9 @@ impl Actor {
             self.refresh();
             self.stale = true;
         }
-        let Some(question) = self.shown.view.questions.iter().find(|question| question.key == key) else { return Ok(None) };
+        let Some(question) = self.shown.view.questions.iter().find(|question| question.key == key) else {
+            return Ok(None);
+        };
         let answer = answers::fit(question, answer)?;
         self.apply(EventKind::Input { key, answer }).await;
         Ok(Some(self.commit()))
@@ -106,7 +109,9 @@ impl Actor {
                     self.tape.urge(Urgency::Now);
                 }
                 match serde_json::to_value(record) {
-                    Ok(record) => EventKind::Done { op, record: self.tape.store(Arc::new(record), &self.core.blobs), usage },
+                    Ok(record) => {
+                        EventKind::Done { op, record: self.tape.store(Arc::new(record), &self.core.blobs), usage }
+                    }
                     Err(error) => EventKind::Failed {
                         op,
                         kind: ErrorKind::InvalidOutput,
@@ -115,7 +120,9 @@ impl Actor {
                     },
                 }
             }
-            CallOutcome::Failed(CallFailure { kind, message, in_doubt }) => EventKind::Failed { op, kind, message, in_doubt },
+            CallOutcome::Failed(CallFailure { kind, message, in_doubt }) => {
+                EventKind::Failed { op, kind, message, in_doubt }
+            }
             CallOutcome::NeedsInput { requests, state } => {
                 let state = state.map(|state| self.tape.store(Arc::new(state), &self.core.blobs));
                 EventKind::NeedsInput { op, requests, state }
@@ -147,6 +154,7 @@ impl Actor {
         let event = Event { at: self.core.clock().now().max(self.tape.at), kind };
         let commands = step(&self.plan.plan, &mut self.state, &event);
         self.stale = true;
+        self.active_at = Instant::now();
         if let Err(error) = self.tape.note(&event) {
             self.tape.gate.close(&error.to_string());
             return Vec::new();
@@ -201,9 +209,11 @@ impl Actor {
                     fetched.0.insert(sha256, value);
                 }
             }
-            let result = catch_unwind(AssertUnwindSafe(|| expr::run(job, scope, &fetched))).unwrap_or_else(|_| Evaluated::Error {
-                kind: ErrorKind::Template,
-                message: "an internal error of antiphon interrupted the evaluation; its log tells more".into(),
+            let result = catch_unwind(AssertUnwindSafe(|| expr::run(job, scope, &fetched))).unwrap_or_else(|_| {
+                Evaluated::Error {
+                    kind: ErrorKind::Template,
+                    message: "an internal error of antiphon interrupted the evaluation; its log tells more".into(),
+                }
             });
             match result {
                 Evaluated::Value(value) => results.push(Evaluated::Value(self.out_of_line(value))),
@@ -226,7 +236,9 @@ impl Actor {
 
     fn prepare(&mut self, op: OpId, call: CallSpec) {
         let (effects, info) = (Arc::clone(&self.core.effects), Arc::clone(&self.info));
-        self.calls.start(op, EffectClass::ReadOnly, |_| async move { Landing::Prepared(effects.prepare(&info, &call).await) });
+        self.calls.start(op, EffectClass::ReadOnly, |_| async move {
+            Landing::Prepared(effects.prepare(&info, &call).await)
+        });
     }
 
     fn call(&mut self, op: OpId, call: CallSpec, class: EffectClass, entry: Entry) {

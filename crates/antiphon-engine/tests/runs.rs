@@ -15,7 +15,8 @@ async fn a_chain_runs_to_its_end_and_stays_readable() {
     let lab = Lab::new();
     let engine = lab.open();
     let plan = chain(vec![read_only("a", "echo"), read_only("b", "echo"), read_only("c", "echo")]);
-    let plan = with_output(&plan, &[("said", template("{{ input.word }} {{ steps.c.output.step }}", &["c"], &["input"]))]);
+    let plan =
+        with_output(&plan, &[("said", template("{{ input.word }} {{ steps.c.output.step }}", &["c"], &["input"]))]);
     let id = start(&engine, &plan).await;
     let run = end(&engine, &id).await;
     assert_eq!(run.view.status, RunStatus::Succeeded);
@@ -76,7 +77,8 @@ async fn large_values_travel_by_hash() {
     let id = start(&engine, &plan).await;
     let run = end(&engine, &id).await;
     assert_eq!(output(&engine, &run).await["b"], json!(100_002));
-    let longest = engine.history(&id).await.unwrap().iter().map(|event| serde_json::to_string(event).unwrap().len()).max();
+    let longest =
+        engine.history(&id).await.unwrap().iter().map(|event| serde_json::to_string(event).unwrap().len()).max();
     assert!(longest.unwrap() < 2_000);
 
     drop(engine);

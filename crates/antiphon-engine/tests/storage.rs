@@ -121,7 +121,16 @@ async fn a_full_disk_freezes_the_run_and_it_goes_on_when_there_is_room() {
     let engine = lab.open();
     let small = start(&engine, &chain(vec![read_only("a", "hold"), read_only("b", "echo")])).await;
     engine.view(&small).await.unwrap();
-    let large = chain(vec![confirm("sure"), read_only("a", "big"), call_with("b", "echo", EffectClass::AtMostOnce, template("{{ steps.a.output }}{{ steps.a.output }}{{ steps.a.output }}", &["a"], &[]))]);
+    let large = chain(vec![
+        confirm("sure"),
+        read_only("a", "big"),
+        call_with(
+            "b",
+            "echo",
+            EffectClass::AtMostOnce,
+            template("{{ steps.a.output }}{{ steps.a.output }}{{ steps.a.output }}", &["a"], &[]),
+        ),
+    ]);
     let large = start(&engine, &large).await;
     let key = question(&engine, &large).await;
     assert!(engine.input(&large, &key, accept(None)).await.unwrap());
@@ -146,7 +155,8 @@ async fn a_run_that_could_not_be_recorded_was_never_started() {
     lab.options.max_bytes = Some(120_000);
     let engine = lab.open();
     let plan = plan(vec![read_only("a", "echo")]);
-    let started = engine.start(StartRun { input: json!({ "word": "x".repeat(200_000) }), ..request(&plan) }).await.unwrap();
+    let started =
+        engine.start(StartRun { input: json!({ "word": "x".repeat(200_000) }), ..request(&plan) }).await.unwrap();
     let error = engine.view(&started.id).await.unwrap_err();
     assert!(matches!(error, EngineError::Storage(_) | EngineError::NotFound(_)), "{error}");
     let id = start(&engine, &plan).await;

@@ -14,7 +14,9 @@ pub(crate) fn explain(path: &Path, error: &rusqlite::Error) -> EngineError {
             format!("the database {path} is locked by another process: end that process, or use another database")
         }
         Some(ErrorCode::DiskFull) => {
-            format!("no room for the database {path}: free some space, or raise its limit; its runs go on by themselves then")
+            format!(
+                "no room for the database {path}: free some space, or raise its limit; its runs go on by themselves then"
+            )
         }
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             format!("{path} is damaged, or no database ({error}): restore a copy, or move it out of the way")
@@ -22,7 +24,9 @@ pub(crate) fn explain(path: &Path, error: &rusqlite::Error) -> EngineError {
         Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             format!("can't open the database {path} ({error}): its folder must exist, and both must be writable")
         }
-        Some(ErrorCode::ReadOnly) => format!("the database {path} can't be written: check its permissions and its folder's"),
+        Some(ErrorCode::ReadOnly) => {
+            format!("the database {path} can't be written: check its permissions and its folder's")
+        }
         _ => format!("the database {path} failed: {error}"),
     })
 }

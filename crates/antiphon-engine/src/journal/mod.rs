@@ -16,9 +16,9 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use self::queue::{Item, Level, Queue};
 use self::queue::Ticket;
 pub(crate) use self::queue::Urgency;
+use self::queue::{Item, Level, Queue};
 pub(crate) use self::reader::{Past, Reader, Stored};
 use crate::api::{EngineError, Run};
 use crate::plans::PinnedPlan;
@@ -27,6 +27,8 @@ use crate::plans::PinnedPlan;
 pub(crate) struct Write {
     /// The run's number.
     pub run: u64,
+    /// Set by the queue.
+    pub ticket: Ticket,
     /// Refuses everything after a failure.
     pub gate: Arc<Gate>,
     /// Its row does not exist yet; needs `standing`.
@@ -61,26 +63,39 @@ pub(crate) struct Standing {
     pub wake_at: Option<u64>,
 }
 
-/// Shared by a run in memory and all that it sends to the journal: once one write has failed, none may follow.
+/// Shared by a run in memory and all that it sends to the journal: once something has gone wrong, nothing may follow.
 #[derive(Default)]
 pub(crate) struct Gate {
-    why: OnceLock<String>,
+    closed: OnceLock<(Ticket, String)>,
     shut: CancellationToken,
 }
 
 impl Gate {
-    /// Lets nothing more through.
+    /// The run can't go on; what it has handed over may still be recorded.
     pub(crate) fn close(&self, why: &str) {
-        let _ = self.why.set(why.to_owned());
+        self.close_from(Ticket::MAX, why);
+    }
+
+    /// This write, and so all that follow, are not recorded.
+    fn close_from(&self, ticket: Ticket, why: &str) {
+        let _ = self.closed.set((ticket, why.to_owned()));
         self.shut.cancel();
     }
 
-    /// Fails if a write failed.
-    pub(crate) fn check(&self) -> Result<(), EngineError> {
-        self.why.get().map_or(Ok(()), |why| Err(EngineError::Storage(why.clone())))
+    /// Why the run can't go on, if it can't.
+    pub(crate) fn why(&self) -> Option<&str> {
+        self.closed.get().map(|(_, why)| why.as_str())
     }
 
-    /// Resolves when a write has failed.
+    /// Fails if this write has failed, or will.
+    fn check(&self, ticket: Ticket) -> Result<(), EngineError> {
+        match self.closed.get() {
+            Some((from, why)) if *from <= ticket => Err(EngineError::Storage(why.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Resolves when the run can't go on.
     pub(crate) async fn shut(&self) {
         self.shut.cancelled().await;
     }
@@ -120,7 +135,7 @@ impl Journal {
         let gate = Arc::clone(&write.gate);
         let ticket = self.queue.push(Item::Write(write), urgency).unwrap_or_else(|| {
             gate.close(&EngineError::Stopping.to_string());
-            0
+            Ticket::MAX
         });
         Receipt { ticket, gate }
     }
@@ -143,7 +158,7 @@ impl Journal {
                 Err(_) => return Err(EngineError::Stopping),
             }
         }
-        receipt.gate.check()
+        receipt.gate.check(receipt.ticket)
     }
 
     /// Stands for everything that was handed over.

@@ -96,13 +96,16 @@ impl Queue {
     }
 
     /// Adds an item, unless the queue is closed.
-    pub(super) fn push(&self, item: Item, urgency: Urgency) -> Option<Ticket> {
+    pub(super) fn push(&self, mut item: Item, urgency: Urgency) -> Option<Ticket> {
         let mut state = self.lock();
         if state.closed {
             return None;
         }
-        state.items.push(item);
         state.newest += 1;
+        if let Item::Write(write) = &mut item {
+            write.ticket = state.newest;
+        }
+        state.items.push(item);
         if state.items.len() == 1 {
             state.since = Some(Instant::now());
         }

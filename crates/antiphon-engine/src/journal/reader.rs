@@ -102,7 +102,12 @@ impl Reader {
     }
 
     /// Runs by descending number, below `before`.
-    pub(crate) async fn list(&self, filter: Filter, before: Option<u64>, limit: usize) -> Result<Vec<Stored>, EngineError> {
+    pub(crate) async fn list(
+        &self,
+        filter: Filter,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Stored>, EngineError> {
         self.read(move |connection| {
             let sql = format!(
                 "{RUN} WHERE (:before IS NULL OR n < :before) AND (:owner IS NULL OR owner = :owner)
@@ -179,14 +184,14 @@ impl Reader {
 
     /// The highest number that a run has.
     pub(crate) fn last_run(&self) -> Result<u64, EngineError> {
-        let last = || open_reader(&self.0.path)?.query_row("SELECT coalesce(max(n), 0) FROM runs", [], |row| row.get(0));
+        let last =
+            || open_reader(&self.0.path)?.query_row("SELECT coalesce(max(n), 0) FROM runs", [], |row| row.get(0));
         last().map_err(|error| explain(&self.0.path, &error))
     }
 }
 
 /// What [`stored`] reads.
-const RUN: &str =
-    "SELECT n, id, owner, workflow, plan, kernel, created_at, updated_at, ended_at, ttl_ms, revision, busy, view FROM runs";
+const RUN: &str = "SELECT n, id, owner, workflow, plan, kernel, created_at, updated_at, ended_at, ttl_ms, revision, busy, view FROM runs";
 
 fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     Ok(Stored {
@@ -211,7 +216,8 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
 fn json<T: DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
     let index = row.as_ref().column_index(column)?;
     let text = row.get_ref(index)?.as_str()?;
-    serde_json::from_str(text).map_err(|error| rusqlite::Error::FromSqlConversionFailure(index, Type::Text, error.into()))
+    serde_json::from_str(text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(index, Type::Text, error.into()))
 }
 
 fn events(connection: &Connection, n: u64, after: u64) -> rusqlite::Result<Vec<String>> {

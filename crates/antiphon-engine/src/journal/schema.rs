@@ -22,8 +22,9 @@ const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql")];
 pub(super) fn open_writer(path: &Path, max_bytes: Option<u64>) -> Result<Connection, EngineError> {
     create_private(path)
         .map_err(|error| EngineError::Storage(format!("can't create the database {}: {error}", path.display())))?;
-    let mut connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
-        .map_err(|error| explain(path, &error))?;
+    let mut connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .map_err(|error| explain(path, &error))?;
     check_kind(path, &connection)?;
     prepare(&mut connection, max_bytes).map_err(|error| explain(path, &error))?;
     Ok(connection)
@@ -31,7 +32,8 @@ pub(super) fn open_writer(path: &Path, max_bytes: Option<u64>) -> Result<Connect
 
 /// Opens a connection that only reads. The writer has been there before.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    let connection =
+        Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(PATIENCE)?;
     Ok(connection)
 }
@@ -79,7 +81,8 @@ fn prepare(connection: &mut Connection, max_bytes: Option<u64>) -> rusqlite::Res
         connection.pragma_update(None, "max_page_count", i64::try_from(bytes / page).unwrap_or(i64::MAX))?;
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let version: usize = transaction.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?.unsigned_abs() as usize;
+    let version: usize =
+        transaction.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?.unsigned_abs() as usize;
     if version < MIGRATIONS.len() {
         for migration in &MIGRATIONS[version..] {
             transaction.execute_batch(migration)?;

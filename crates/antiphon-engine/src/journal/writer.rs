@@ -64,7 +64,7 @@ impl Writer {
 
     /// Records what can be recorded: a run whose write fails keeps none of the others from theirs.
     fn record(&mut self, mut writes: Vec<Write>, durable: bool) -> Option<Result<(), Arc<str>>> {
-        writes.retain(|write| write.gate.check().is_ok());
+        writes.retain(|write| write.gate.check(write.ticket).is_ok());
         let mut flushed = false;
         if !writes.is_empty() {
             match self.commit(&writes, durable) {
@@ -79,14 +79,16 @@ impl Writer {
                 }
             }
         }
-        durable.then(|| if flushed { Ok(()) } else { self.flush().map_err(|error| explain(&self.path, &error).to_string().into()) })
+        durable.then(|| {
+            if flushed { Ok(()) } else { self.flush().map_err(|error| explain(&self.path, &error).to_string().into()) }
+        })
     }
 
     fn refuse(&self, writes: &[Write], error: &rusqlite::Error) {
         let why = explain(&self.path, error);
         tracing::error!(run = writes.first().map(|write| write.run), "not recorded: {why}");
         for write in writes {
-            write.gate.close(&why.to_string());
+            write.gate.close_from(write.ticket, &why.to_string());
         }
     }
 
@@ -108,7 +110,8 @@ impl Writer {
             if let Some(Birth { plan, .. }) = &write.birth
                 && !self.plans.contains(&plan.hash)
             {
-                let mut statement = transaction.prepare_cached("INSERT OR IGNORE INTO plans (hash, body) VALUES (?1, ?2)")?;
+                let mut statement =
+                    transaction.prepare_cached("INSERT OR IGNORE INTO plans (hash, body) VALUES (?1, ?2)")?;
                 statement.execute(params![plan.hash, plan.body])?;
                 plans.push(Arc::clone(&plan.hash));
             }
@@ -143,7 +146,9 @@ impl Writer {
                     transaction.prepare_cached(statement)?.execute(params![run])?;
                 }
                 transaction
-                    .prepare_cached("DELETE FROM plans WHERE hash = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE plan = ?1)")?
+                    .prepare_cached(
+                        "DELETE FROM plans WHERE hash = ?1 AND NOT EXISTS (SELECT 1 FROM runs WHERE plan = ?1)",
+                    )?
                     .execute(params![plan])?;
             }
             transaction.commit()?;

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use antiphon_engine::{
-    CallContext, CallFailure, CallOutcome, Clock, Effects, Engine, EngineError, EngineOptions, Owner, Prepared, Progress, Run,
-    RunId, RunInfo, SqliteEngine, StartRun,
+    CallContext, CallFailure, CallOutcome, Clock, Effects, Engine, EngineError, EngineOptions, Owner, Prepared,
+    Progress, Run, RunId, RunInfo, SqliteEngine, StartRun,
 };
 use antiphon_kernel::{
-    Action, Answer, By, CallSpec, Callee, Dep, EffectClass, Entry, ErrorKind, Expr, Form, Graph, KERNEL_VERSION, Limits, OnDoubt,
-    OnError, Plan, Record, Source, Step, Target, Verb, Wait, What, Workflow,
+    Action, Answer, By, CallSpec, Callee, Dep, EffectClass, Entry, ErrorKind, Expr, Form, Graph, KERNEL_VERSION,
+    Limits, OnDoubt, OnError, Plan, Record, Source, Step, Target, Verb, Wait, What, Workflow,
 };
 use async_trait::async_trait;
 use indexmap::IndexMap;
@@ -96,7 +96,14 @@ impl Effects for World {
         Ok(Prepared { class: call.declared.unwrap_or(EffectClass::AtMostOnce), fingerprint: None })
     }
 
-    async fn run(&self, _: &RunInfo, call: &CallSpec, args: Arc<Value>, entry: Entry, context: CallContext) -> CallOutcome {
+    async fn run(
+        &self,
+        _: &RunInfo,
+        call: &CallSpec,
+        args: Arc<Value>,
+        entry: Entry,
+        context: CallContext,
+    ) -> CallOutcome {
         let What::Tool { tool, .. } = &call.what else { panic!("tools only") };
         let seen = Seen {
             tool: tool.clone(),
@@ -120,7 +127,12 @@ impl Effects for World {
             "big" => done("x".repeat(100_000)),
             "measure" => done(args.to_string().len()),
             "reports" => {
-                (context.progress)(Progress { path: call.path.clone(), progress: 1.0, total: Some(2.0), message: None });
+                (context.progress)(Progress {
+                    path: call.path.clone(),
+                    progress: 1.0,
+                    total: Some(2.0),
+                    message: None,
+                });
                 self.holds.acquire().await.unwrap().forget();
                 done("reported")
             }
@@ -137,7 +149,10 @@ impl Effects for World {
                     done(json!({ "answers": answers, "state": state }))
                 }
                 _ => CallOutcome::NeedsInput {
-                    requests: BTreeMap::from([("who".into(), json!({ "method": "elicitation/create", "params": { "message": "Who?" } }))]),
+                    requests: BTreeMap::from([(
+                        "who".into(),
+                        json!({ "method": "elicitation/create", "params": { "message": "Who?" } }),
+                    )]),
                     state: Some("s".repeat(50_000).into()),
                 },
             },
@@ -237,7 +252,8 @@ pub fn plan(steps: Vec<Step>) -> Arc<Plan> {
 /// The same with this output.
 pub fn with_output(plan: &Plan, entries: &[(&str, Expr)]) -> Arc<Plan> {
     let mut plan = plan.clone();
-    let output: IndexMap<String, Expr> = entries.iter().map(|(name, expr)| ((*name).to_owned(), expr.clone())).collect();
+    let output: IndexMap<String, Expr> =
+        entries.iter().map(|(name, expr)| ((*name).to_owned(), expr.clone())).collect();
     plan.workflows.get_mut("test").unwrap().body.output = Some(output);
     Arc::new(plan)
 }
@@ -334,7 +350,9 @@ pub async fn question(engine: &SqliteEngine, id: &RunId) -> String {
 
 /// The output of a run that succeeded.
 pub async fn output(engine: &SqliteEngine, run: &Run) -> Value {
-    let Some(antiphon_kernel::Outcome::Succeeded { record }) = &run.view.outcome else { panic!("no success: {run:#?}") };
+    let Some(antiphon_kernel::Outcome::Succeeded { record }) = &run.view.outcome else {
+        panic!("no success: {run:#?}")
+    };
     engine.value(record).await.unwrap()["output"].clone()
 }
 
