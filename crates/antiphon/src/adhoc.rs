@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use antiphon_kernel::{
     Callee, Expr, Graph, KERNEL_VERSION, Limits, OnDoubt, OnError, Plan, Source, Step, Target, Verb, Workflow,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The only step's id.
 const STEP: &str = "call";
@@ -46,5 +46,14 @@ pub fn plan(server: &str, tool: &str) -> Plan {
         root: name.clone(),
         workflows: BTreeMap::from([(name, workflow)]),
         limits: Limits::default(),
+    }
+}
+
+/// The output of a run of such a plan: what the tool itself yielded. Other runs' outputs stay as they are.
+pub fn unwrap(workflow: &str, mut output: Value) -> Value {
+    // A workflow's own name has no dot.
+    match output.get_mut(STEP) {
+        Some(own) if workflow.contains('.') => own.take(),
+        _ => output,
     }
 }

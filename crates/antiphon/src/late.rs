@@ -90,18 +90,16 @@ impl<'a> Environment<'a> {
 
     /// A server, ready to be connected to.
     pub fn server(&self, key: &str, def: &ServerDef) -> Result<ServerConfig, MissingVar> {
-        let fill = |text: &str| expand(text, |name| self.get(name)).map(|expanded| expanded.value);
-        let hide = |texts: &BTreeMap<String, String>| -> Result<Vec<(String, SecretString)>, MissingVar> {
-            texts.iter().map(|(name, text)| Ok((name.clone(), fill(text)?.into()))).collect()
-        };
         let transport = match &def.transport {
             workflow::Transport::Stdio { command, args, env, cwd } => Transport::Stdio {
-                command: self.program(&fill(command)?),
-                args: args.iter().map(|arg| fill(arg)).collect::<Result<_, _>>()?,
-                env: hide(env)?,
-                cwd: Some(self.root.join(cwd.as_deref().map_or(Ok(String::new()), fill)?)),
+                command: self.program(&self.fill(command)?),
+                args: args.iter().map(|arg| self.fill(arg)).collect::<Result<_, _>>()?,
+                env: self.hide(env)?,
+                cwd: Some(self.root.join(self.fill(cwd.as_deref().unwrap_or_default())?)),
             },
-            workflow::Transport::Http { url, headers } => Transport::Http { url: fill(url)?, headers: hide(headers)? },
+            workflow::Transport::Http { url, headers } => {
+                Transport::Http { url: self.fill(url)?, headers: self.hide(headers)? }
+            }
         };
         Ok(ServerConfig {
             allow: def.allow.clone().unwrap_or_default(),
@@ -119,6 +117,14 @@ impl<'a> Environment<'a> {
         })
     }
 
+    fn fill(&self, text: &str) -> Result<String, MissingVar> {
+        expand(text, |name| self.get(name)).map(|expanded| expanded.value)
+    }
+
+    fn hide(&self, texts: &BTreeMap<String, String>) -> Result<Vec<(String, SecretString)>, MissingVar> {
+        texts.iter().map(|(name, text)| Ok((name.clone(), self.fill(text)?.into()))).collect()
+    }
+
     /// A program with a path of its own is relative to the project, wherever the process that starts it stands.
     fn program(&self, command: &str) -> String {
         match command.contains('/') {
@@ -129,12 +135,11 @@ impl<'a> Environment<'a> {
 
     /// A model, ready to be asked.
     pub fn model(&self, key: &str, def: &ModelDef) -> Result<Arc<OpenAiModel>, Fault> {
-        let fill = |text: &str| expand(text, |name| self.get(name)).map(|expanded| expanded.value);
         let wrong =
             |error: &dyn fmt::Display| Fault::usage(format!("model `{key}`: {error}"), format!("see {}", def.path));
         let build = || -> Result<ModelConfig, MissingVar> {
-            let mut config = ModelConfig::new(key, fill(&def.base_url)?, fill(&def.model)?);
-            config.api_key = def.api_key.as_deref().map(fill).transpose()?.map(SecretString::from);
+            let mut config = ModelConfig::new(key, self.fill(&def.base_url)?, self.fill(&def.model)?);
+            config.api_key = def.api_key.as_deref().map(|text| self.fill(text)).transpose()?.map(SecretString::from);
             config.cost = def.cost.unwrap_or(config.cost);
             config.speed = def.speed.unwrap_or(config.speed);
             config.intelligence = def.intelligence.unwrap_or(config.intelligence);

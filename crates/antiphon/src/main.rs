@@ -26,6 +26,7 @@ use miette::MietteHandlerOpts;
 use tracing_subscriber::EnvFilter;
 
 use crate::fault::Fault;
+use crate::ui::live::Log;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
@@ -62,7 +63,7 @@ fn log_to_stderr() {
     let filter = EnvFilter::new(format!("rmcp=off,{filter}"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(|| Log)
         .with_ansi(io::stderr().is_terminal())
         .without_time()
         .with_target(false)

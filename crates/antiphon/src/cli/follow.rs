@@ -105,8 +105,9 @@ impl Follow<'_> {
     /// Puts a question on the terminal.
     async fn put(&self, live: &Live, question: &Question, shown: &RunShown) -> Result<Option<Answer>, Fault> {
         let form = Shown::of(question, shown.requests.get(&question.key));
-        live.clear();
+        live.leave();
         let asked = tokio::task::spawn_blocking(move || form::ask(&form)).await;
+        live.come_back();
         asked.map_err(|e| Fault::internal(format!("the form ended badly: {e}")))?.or_else(|error| match error {
             dialoguer::Error::IO(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(None),
             dialoguer::Error::IO(error) => Err(Fault::internal(format!("can't ask on this terminal: {error}"))),

@@ -56,7 +56,8 @@ impl Desk {
         let output = match &run.view.outcome {
             Some(Outcome::Succeeded { record }) => {
                 let record = self.engine.value(record).await?;
-                Some(record.get("output").cloned().unwrap_or_default())
+                let output = record.get("output").cloned().unwrap_or_default();
+                Some(adhoc::unwrap(&run.workflow, output))
             }
             _ => None,
         };

@@ -1,20 +1,37 @@
 //! The live view of a run: one line a step, redrawn in place.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use antiphon_engine::Progress;
 use antiphon_kernel::{RunView, StepPhase, StepView};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::time::{now_ms, span};
 
 /// How many steps inside blocks, iterations and nested workflows are shown at a time.
 const MAX_INNER: usize = 8;
 
+/// Where the lines are: standard error. There is one terminal, so there is one of these.
+static AREA: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Standard error for whoever logs: what is written goes above the live lines.
+pub struct Log;
+
+impl Write for Log {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        AREA.suspend(|| io::stderr().write(text))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 /// A run on the terminal (standard error). Invisible when that is none.
 pub struct Live {
-    area: MultiProgress,
     lines: BTreeMap<String, ProgressBar>,
     progress: BTreeMap<String, Progress>,
     last: Option<RunView>,
@@ -23,7 +40,7 @@ pub struct Live {
 impl Live {
     /// An empty view.
     pub fn new() -> Self {
-        Self { area: MultiProgress::new(), lines: BTreeMap::new(), progress: BTreeMap::new(), last: None }
+        Self { lines: BTreeMap::new(), progress: BTreeMap::new(), last: None }
     }
 
     /// Takes a progress report of a call in flight.
@@ -46,39 +63,50 @@ impl Live {
     }
 
     fn draw(&mut self, view: &RunView) {
-        if self.area.is_hidden() {
+        if AREA.is_hidden() {
             return;
         }
         let shown = visible(view);
         self.lines.retain(|path, line| {
             let keep = shown.iter().any(|step| step.path == *path);
             if !keep {
-                self.area.remove(line);
+                AREA.remove(line);
             }
             keep
         });
         for (place, step) in shown.into_iter().enumerate() {
             let line = self.lines.entry(step.path.clone()).or_insert_with(|| {
-                let line = self.area.insert(place, ProgressBar::new_spinner());
+                let line = AREA.insert(place, ProgressBar::new_spinner());
                 line.set_style(style());
                 line
             });
             let text = describe(step, self.progress.get(&step.path));
-            line.set_message(text);
-            line.tick();
+            if line.message() != text {
+                line.set_message(text);
+            }
         }
     }
 
-    /// Takes the lines off the screen until the run is shown again.
-    pub fn clear(&self) {
+    /// Takes the lines off the screen, which somebody else needs, until [`Live::come_back`].
+    pub fn leave(&self) {
         // A terminal that can't be written to shows nothing in any case.
-        let _ = self.area.clear();
+        let _ = AREA.clear();
+        AREA.set_draw_target(ProgressDrawTarget::hidden());
+    }
+
+    /// Shows the lines again.
+    pub fn come_back(&self) {
+        AREA.set_draw_target(ProgressDrawTarget::stderr());
     }
 
     /// Leaves the lines on the screen as they are.
     pub fn finish(&self) {
         for line in self.lines.values() {
             line.abandon();
+        }
+        if !self.lines.is_empty() {
+            // They end without a newline.
+            eprintln!();
         }
     }
 }
