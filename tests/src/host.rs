@@ -1,15 +1,21 @@
-//! A scripted raw MCP client: JSON lines over a child's stdio, in either era. It hides nothing.
+//! A scripted raw MCP client, in either era, over a child's stdio or over HTTP. It hides nothing.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::http::{Hangup, Url};
+
 /// How long anything may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The protocol version of each era.
+const LEGACY: &str = "2025-11-25";
+const MODERN: &str = "2026-07-28";
 
 /// Which protocol a host speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,23 +39,38 @@ pub fn text_of(result: &Value) -> String {
 /// `params` of a modern request, with the capabilities that this request declares.
 pub fn call_params(mut params: Value, capabilities: &Value) -> Value {
     params["_meta"] = json!({
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/protocolVersion": MODERN,
         "io.modelcontextprotocol/clientInfo": { "name": "raw", "version": "0" },
         "io.modelcontextprotocol/clientCapabilities": capabilities,
     });
     params
 }
 
-/// A host and its server process.
+/// A host: what it says, and what it hears, in order.
 pub struct Host {
-    child: Child,
-    stdin: Option<ChildStdin>,
+    wire: Wire,
     lines: Receiver<Value>,
     era: Era,
     capabilities: Value,
     next_id: u64,
     /// Requests and notifications that the server sent, in order.
     pub inbox: VecDeque<Value>,
+}
+
+/// How a host reaches its server.
+enum Wire {
+    Pipe { child: Child, stdin: Option<ChildStdin> },
+    Web(Web),
+}
+
+/// An HTTP endpoint, and what a client keeps of it.
+struct Web {
+    url: Url,
+    token: Option<String>,
+    session: Option<String>,
+    heard: Sender<Value>,
+    /// Requests under way.
+    open: BTreeMap<u64, Hangup>,
 }
 
 impl Host {
@@ -73,34 +94,67 @@ impl Host {
             }
         });
         let stdin = child.stdin.take();
-        let mut host = Self { child, stdin, lines, era, capabilities, next_id: 0, inbox: VecDeque::new() };
+        Self::over(Wire::Pipe { child, stdin }, lines, era, capabilities)
+    }
+
+    /// Connects to a server over HTTP and, in the legacy era, opens a session.
+    pub fn connect(url: &str, token: Option<&str>, era: Era, capabilities: Value) -> Self {
+        let (heard, lines) = channel();
+        let token = token.map(str::to_owned);
+        let web = Web { url: Url::parse(url), token, session: None, heard, open: BTreeMap::new() };
+        Self::over(Wire::Web(web), lines, era, capabilities)
+    }
+
+    fn over(wire: Wire, lines: Receiver<Value>, era: Era, capabilities: Value) -> Self {
+        let mut host = Self { wire, lines, era, capabilities, next_id: 0, inbox: VecDeque::new() };
         if era == Era::Legacy {
-            let params = json!({
-                "protocolVersion": "2025-11-25",
-                "clientInfo": { "name": "raw", "version": "0" },
-                "capabilities": host.capabilities,
-            });
-            let answer = host.ask("initialize", params);
-            assert_eq!(answer["result"]["protocolVersion"], "2025-11-25", "{answer}");
-            host.notify("notifications/initialized", json!({}));
+            host.initialize();
         }
         host
     }
 
-    /// The server's process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    /// The legacy handshake; from here on this is a legacy host.
+    pub fn initialize(&mut self) {
+        self.era = Era::Legacy;
+        let params = json!({
+            "protocolVersion": LEGACY,
+            "clientInfo": { "name": "raw", "version": "0" },
+            "capabilities": self.capabilities,
+        });
+        let answer = self.ask("initialize", params);
+        assert_eq!(answer["result"]["protocolVersion"], LEGACY, "{answer}");
+        self.notify("notifications/initialized", json!({}));
     }
 
-    /// Sends a line; `false` when the server is gone.
+    /// The process id of the server that this host started.
+    pub fn pid(&self) -> u32 {
+        self.child().id()
+    }
+
+    fn child(&self) -> &Child {
+        match &self.wire {
+            Wire::Pipe { child, .. } => child,
+            Wire::Web(_) => panic!("this host has no server of its own"),
+        }
+    }
+
+    /// Sends a message; `false` when the server is gone.
     pub fn send(&mut self, message: &Value) -> bool {
-        let Some(stdin) = &mut self.stdin else { return false };
-        writeln!(stdin, "{message}").and_then(|()| stdin.flush()).is_ok()
+        match &mut self.wire {
+            Wire::Pipe { stdin: Some(stdin), .. } => writeln!(stdin, "{message}").and_then(|()| stdin.flush()).is_ok(),
+            Wire::Pipe { stdin: None, .. } => false,
+            Wire::Web(web) => web.send(message, self.era),
+        }
     }
 
     /// Sends a notification.
     pub fn notify(&mut self, method: &str, params: Value) {
         self.send(&json!({ "jsonrpc": "2.0", "method": method, "params": params }));
+    }
+
+    /// Answers a request of the server's.
+    pub fn reply(&mut self, request: &Value, result: Value) {
+        self.send(&json!({ "jsonrpc": "2.0", "id": request["id"], "result": result }));
     }
 
     /// Sends a request and returns its id.
@@ -113,6 +167,19 @@ impl Host {
         let id = self.next_id;
         self.send(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }));
         id
+    }
+
+    /// Sends a call of a tool and returns its id.
+    pub fn post_call(&mut self, tool: &str, arguments: Value) -> u64 {
+        self.post("tools/call", json!({ "name": tool, "arguments": arguments }))
+    }
+
+    /// Gives up a request, in the way of its era and transport.
+    pub fn give_up(&mut self, id: u64) {
+        match (&self.wire, self.era) {
+            (Wire::Web(web), Era::Modern) => web.open[&id].now(),
+            _ => self.notify("notifications/cancelled", json!({ "requestId": id })),
+        }
     }
 
     /// The next message, or `None` when the server is gone.
@@ -132,6 +199,20 @@ impl Host {
                 return Some(message);
             }
             self.inbox.push_back(message);
+        }
+    }
+
+    /// The next request or notification of this method; what is not passes by, but responses must not.
+    pub fn pushed(&mut self, method: &str) -> Value {
+        loop {
+            let message = match self.inbox.pop_front() {
+                Some(message) => message,
+                None => self.next().expect("the server is there"),
+            };
+            assert!(message.get("method").is_some(), "a response instead of {method}: {message}");
+            if message["method"] == method {
+                return message;
+            }
         }
     }
 
@@ -164,16 +245,18 @@ impl Host {
 
     /// `kill -9`.
     pub fn kill(&mut self) {
-        self.child.kill().expect("it is ours");
-        self.child.wait().expect("it is ours");
+        let Wire::Pipe { child, .. } = &mut self.wire else { panic!("this host has no server of its own") };
+        child.kill().expect("it is ours");
+        child.wait().expect("it is ours");
     }
 
     /// Closes the pipe and waits for the server to stop by itself.
     pub fn close(mut self) -> Option<i32> {
-        self.stdin.take();
+        let Wire::Pipe { child, stdin } = &mut self.wire else { panic!("this host has no server of its own") };
+        stdin.take();
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
-            if let Some(status) = self.child.try_wait().expect("it is ours") {
+            if let Some(status) = child.try_wait().expect("it is ours") {
                 return status.code();
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -184,7 +267,55 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        match &mut self.wire {
+            Wire::Pipe { child, .. } => {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+            Wire::Web(web) => web.open.values().for_each(Hangup::now),
+        }
+    }
+}
+
+impl Web {
+    /// Posts a message; what is said in answer is heard as it comes.
+    fn send(&mut self, message: &Value, era: Era) -> bool {
+        let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (method, params) = (text("/method"), [text("/params/name"), text("/params/taskId")].concat());
+        let authorization = self.token.as_ref().map(|token| format!("Bearer {token}"));
+        let mut headers = Vec::new();
+        headers.extend(authorization.as_deref().map(|token| ("authorization", token)));
+        match era {
+            Era::Modern => {
+                headers.extend([("mcp-protocol-version", MODERN), ("mcp-method", &method)]);
+                headers.extend((!params.is_empty()).then_some(("mcp-name", params.as_str())));
+            }
+            Era::Legacy if method != "initialize" => {
+                headers.push(("mcp-protocol-version", LEGACY));
+                headers.extend(self.session.as_deref().map(|session| ("mcp-session-id", session)));
+            }
+            Era::Legacy => {}
+        }
+        let exchange = self.url.post(&headers, message);
+        if method == "initialize" {
+            let response = exchange.response().expect("an answer");
+            self.session = response.header("mcp-session-id").map(str::to_owned);
+            response.messages(|message| self.heard.send(message).expect("the host listens"));
+            return true;
+        }
+        let Some(id) = message["id"].as_u64().filter(|_| !method.is_empty()) else {
+            // Nothing but an acknowledgement: whoever goes on relies on it.
+            let response = exchange.response().expect("an answer");
+            assert_eq!(response.status, 202, "{message}: {}", response.text());
+            return true;
+        };
+        self.open.insert(id, exchange.hangup());
+        let heard = self.heard.clone();
+        std::thread::spawn(move || {
+            let Ok(response) = exchange.response() else { return };
+            // If nobody listens any more, the test is over.
+            response.messages(|message| drop(heard.send(message)));
+        });
+        true
     }
 }

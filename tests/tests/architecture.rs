@@ -8,7 +8,9 @@ fn every_answer_exists() {
     let page = std::fs::read_to_string(repository().join("ARCHITECTURE.md")).unwrap();
     let mut answers = 0;
     let mut missing = Vec::new();
-    for (path, symbol) in page.split('`').filter_map(|code| code.split_once("::")).filter(|(path, _)| path.ends_with(".rs")) {
+    for (path, symbol) in
+        page.split('`').filter_map(|code| code.split_once("::")).filter(|(path, _)| path.ends_with(".rs"))
+    {
         answers += 1;
         let Ok(source) = std::fs::read_to_string(repository().join(path)) else {
             missing.push(format!("{path}: no such file"));

@@ -166,8 +166,9 @@ impl Round<'_> {
         let mut task: Option<String> = None;
         let mut deadline = self.moment();
         let begun = Instant::now();
+        let mut last = Value::Null;
         loop {
-            assert!(begun.elapsed() < Duration::from_secs(120), "the run does not end");
+            assert!(begun.elapsed() < Duration::from_secs(120), "the run does not end: {last}");
             if kills > 0 && Instant::now() >= deadline {
                 self.kill(&mut host);
                 kills -= 1;
@@ -188,11 +189,13 @@ impl Round<'_> {
             let answer = host.ask("tasks/get", json!({ "taskId": id }));
             assert!(answer.get("error").is_none(), "a task id that was handed out must answer: {answer}");
             let result = &answer["result"];
+            last = result.clone();
             match result["status"].as_str() {
                 Some("working") => std::thread::sleep(Duration::from_millis(4)),
                 Some("input_required") => {
                     let responses = self.answers(&result["inputRequests"]);
-                    host.ask("tasks/update", json!({ "taskId": id, "inputResponses": responses }));
+                    let answer = host.ask("tasks/update", json!({ "taskId": id, "inputResponses": responses }));
+                    assert!(answer.get("error").is_none(), "{answer}");
                 }
                 _ => {
                     host.close();

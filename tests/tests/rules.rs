@@ -809,7 +809,11 @@ impl World {
             now: 1_000_000,
             calls: Vec::new(),
             timers: BTreeMap::new(),
-            answers: case.answers.iter().map(|(key, value)| ((*key).to_owned(), serde_json::from_str(value).unwrap())).collect(),
+            answers: case
+                .answers
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), serde_json::from_str(value).unwrap()))
+                .collect(),
             log: Vec::new(),
             failed_once: Vec::new(),
             order: case.steps.split_whitespace().map(|step| step.split('=').next().unwrap().to_owned()).collect(),

@@ -99,12 +99,7 @@ impl World {
                 EventKind::Evaluated { op, results }
             }
             Command::Prepare { op, call } => match self.choose(12) {
-                0 => EventKind::Failed {
-                    op,
-                    kind: ErrorKind::Unavailable,
-                    message: "down".into(),
-                    in_doubt: false,
-                },
+                0 => EventKind::Failed { op, kind: ErrorKind::Unavailable, message: "down".into(), in_doubt: false },
                 _ => {
                     let class = call.declared.unwrap_or(EffectClass::AtMostOnce);
                     EventKind::Prepared { op, class, fingerprint: None }
@@ -169,9 +164,7 @@ impl World {
             (Asking::Doubt { .. }, 1) => {
                 Answer { action: Action::Accept, content: Some(json!({ "choice": "result", "result": 7 })) }
             }
-            (Asking::Doubt { .. }, 2) => {
-                Answer { action: Action::Accept, content: Some(json!({ "choice": "skip" })) }
-            }
+            (Asking::Doubt { .. }, 2) => Answer { action: Action::Accept, content: Some(json!({ "choice": "skip" })) },
             (_, 3) => Answer { action: Action::Decline, content: None },
             _ => Answer { action: Action::Accept, content: Some(json!({ "name": "x" })) },
         };
@@ -267,8 +260,11 @@ fn plain(id: &str, verb: Verb) -> Step {
     }
 }
 
-/// Any step, and what of the choices are its dependencies.
-fn any_step(depth: u32) -> BoxedStrategy<(Step, Vec<(prop::sample::Index, bool, bool)>)> {
+/// A dependency on some earlier step: which, whether it uses it, whether it asks.
+type AnyDep = (prop::sample::Index, bool, bool);
+
+/// Any step, and its dependencies.
+fn any_step(depth: u32) -> BoxedStrategy<(Step, Vec<AnyDep>)> {
     let leaf = prop_oneof![
         4 => Just(call()),
         1 => Just(Verb::Set { value: expr("1") }),
@@ -320,7 +316,11 @@ fn any_step(depth: u32) -> BoxedStrategy<(Step, Vec<(prop::sample::Index, bool, 
                 retry: retry.filter(|_| !block).map(|(attempts, tool)| Retry {
                     attempts,
                     backoff_ms: 20,
-                    on: if tool { [ErrorKind::Tool, ErrorKind::Timeout].into() } else { [ErrorKind::Unavailable].into() },
+                    on: if tool {
+                        [ErrorKind::Tool, ErrorKind::Timeout].into()
+                    } else {
+                        [ErrorKind::Unavailable].into()
+                    },
                 }),
                 timeout_ms,
                 expect,
@@ -329,9 +329,9 @@ fn any_step(depth: u32) -> BoxedStrategy<(Step, Vec<(prop::sample::Index, bool, 
                     1 => OnError::Fallback(expr("f")),
                     _ => OnError::Fail,
                 },
-                undo: undo.filter(|()| calls).map(|()| {
-                    Box::new(Graph { steps: vec![plain("undo", call())], output: None })
-                }),
+                undo: undo
+                    .filter(|()| calls)
+                    .map(|()| Box::new(Graph { steps: vec![plain("undo", call())], output: None })),
                 effects,
                 on_doubt,
                 ..plain("", verb)
@@ -362,9 +362,9 @@ fn any_graph(depth: u32) -> BoxedStrategy<Graph> {
 
 fn any_plan() -> impl Strategy<Value = Plan> {
     (any_graph(2), any_graph(0)).prop_map(|(outer, mut inner)| {
-        inner.steps.retain(|step| {
-            !matches!(&step.verb, Verb::Call { target: Target::Fixed(Callee::Workflow { .. }), .. })
-        });
+        inner
+            .steps
+            .retain(|step| !matches!(&step.verb, Verb::Call { target: Target::Fixed(Callee::Workflow { .. }), .. }));
         for step in &mut inner.steps {
             step.deps.clear();
         }
