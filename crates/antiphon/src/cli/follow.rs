@@ -24,6 +24,9 @@ const NEWS: Duration = Duration::from_secs(15);
 /// How often running times are redrawn.
 const REDRAW: Duration = Duration::from_millis(250);
 
+/// A view with more steps than this is not fetched anew for each change.
+const MANY_STEPS: usize = 100;
+
 /// How to follow.
 pub struct Follow<'a> {
     /// Where the run is.
@@ -57,7 +60,10 @@ impl Follow<'_> {
                 self.disclose(id).await?;
                 Err(stuck(&last.run, &self.hint))
             }
-            Ending::Stopped => Err(self.stopped(id).await),
+            Ending::Stopped => {
+                self.hub.stop().await;
+                Err(self.stopped(id).await)
+            }
         }
     }
 
@@ -81,6 +87,9 @@ impl Follow<'_> {
             after = shown.run.revision;
             shown.progress.iter().cloned().for_each(|report| live.report(report));
             live.show(&shown.run.view);
+            if shown.run.view.steps.len() > MANY_STEPS && !shown.run.view.status.is_terminal() {
+                tokio::time::sleep(REDRAW).await;
+            }
             if shown.run.view.status.is_terminal() {
                 return Ok((Ending::Ended, shown));
             }

@@ -83,7 +83,7 @@ pub async fn serve(args: ServeArgs) -> Result<Exit, Fault> {
     let (store, attach) = agreed(paths, &args)?;
     let stopping = CancellationToken::new();
     let mut door = Door::new(store, attach.clone(), stopping.clone());
-    let served = {
+    let (served, told) = {
         let serving = async {
             match http {
                 None => stdio(&mut door, &attach, &stopping).await,
@@ -92,14 +92,14 @@ pub async fn serve(args: ServeArgs) -> Result<Exit, Fault> {
         };
         tokio::pin!(serving);
         tokio::select! {
-            served = &mut serving => served,
+            served = &mut serving => (served, false),
             () = stop.requested() => {
                 stopping.cancel();
-                timeout(FAREWELL, serving).await.unwrap_or(Ok(()))
+                (timeout(FAREWELL, serving).await.unwrap_or(Ok(())), true)
             }
         }
     };
-    door.close().await;
+    door.close(told).await;
     served.map(|()| Exit::Ok)
 }
 

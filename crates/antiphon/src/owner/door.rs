@@ -71,10 +71,12 @@ impl Door {
         Ok(self.owning.as_ref())
     }
 
-    /// As [`super::Hub::close`].
-    pub async fn close(&self) {
-        if let Some(owning) = &self.owning {
-            owning.close().await;
+    /// Ends this process's part: because the host is gone, or because it was `told` to.
+    pub async fn close(&self, told: bool) {
+        match &self.owning {
+            Some(owning) if told => owning.stop().await,
+            Some(owning) => owning.leave().await,
+            None => {}
         }
     }
 }

@@ -84,10 +84,17 @@ impl Hub {
         matches!(**self.state.read().await, State::Looking(..))
     }
 
-    /// Ends this process's part: as an owner it dispatches no more, waits a little for calls in flight, and flushes.
+    /// Ends this process's part, because its work is done: see [`Owning::leave`].
     pub async fn close(&self) {
         if let State::Own(owning) = &**self.state.read().await {
-            owning.close().await;
+            owning.leave().await;
+        }
+    }
+
+    /// Ends it because somebody wants it to: see [`Owning::stop`].
+    pub async fn stop(&self) {
+        if let State::Own(owning) = &**self.state.read().await {
+            owning.stop().await;
         }
     }
 

@@ -1,5 +1,6 @@
 //! Being the owner: the engine, the socket, and those who attach.
 
+use std::future::pending;
 use std::io::{self, Cursor};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -21,10 +23,18 @@ use super::socket::Socket;
 use crate::exposed::Shelf;
 use crate::fault::Fault;
 use crate::key;
+use crate::stop::Stop;
 use crate::store::Store;
 
-/// How long calls in flight may go on when the owner stops.
+/// How long calls in flight may go on when somebody wants the owner to stop.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How long they may when it stops because its own work is done. A call that is cut off may be one of another process's run, and
+/// in doubt afterwards.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// After this long people are told what is waited for.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// The longest first line of a connection.
 const MAX_GREETING: u64 = 64 * 1024;
@@ -97,13 +107,33 @@ impl Owning {
         Link::over(near)
     }
 
-    /// Hangs up, dispatches no more, waits a little for calls in flight, and flushes.
-    pub async fn close(&self) {
+    /// Leaves because its own work is done: hangs up, dispatches no more, waits for calls in flight, and flushes. A signal
+    /// hurries it.
+    pub async fn leave(&self) {
+        let Ok(mut stop) = Stop::listen() else { return self.stop().await };
+        let notice = async {
+            sleep(SILENCE).await;
+            tracing::info!("waiting for calls of other runs that are in flight; Ctrl-C stops them");
+            pending::<()>().await;
+        };
+        tokio::select! {
+            () = self.close(PATIENCE) => {}
+            () = stop.requested() => self.stop().await,
+            () = notice => {}
+        }
+    }
+
+    /// Likewise, with a short wait only. Doing it again is no harm.
+    pub async fn stop(&self) {
+        self.close(GRACE).await;
+    }
+
+    async fn close(&self, grace: Duration) {
         self.reception.stopping.cancel();
-        self.reception.desk.engine.pause(GRACE).await;
+        self.reception.desk.engine.pause(grace).await;
         self.tasks.close();
         // Handlers in flight may still answer; one that hangs must not keep the process.
-        let _late = tokio::time::timeout(GRACE, self.tasks.wait()).await;
+        let _late = timeout(GRACE, self.tasks.wait()).await;
         self.reception.desk.world.shutdown().await;
     }
 }
@@ -197,7 +227,7 @@ async fn accept(socket: Socket, reception: Arc<Reception>, tasks: TaskTracker) {
             Err(error) => {
                 // Out of file descriptors, most likely: wait for some to come back.
                 tracing::warn!(%error, "can't accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                sleep(Duration::from_millis(100)).await;
             }
         }
     }

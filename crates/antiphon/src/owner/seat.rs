@@ -12,8 +12,11 @@ use super::socket;
 use crate::fault::Fault;
 use crate::store::Store;
 
-/// How long a process that holds the lock may take until it listens.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a process may hold the lock without listening: it opens the database, or waits for calls in flight before it leaves.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// After this long people are told what is waited for.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// Between two looks at the lock. With the opening of the database it bounds how long a take-over takes.
 pub const PAUSE: Duration = Duration::from_millis(20);
@@ -45,7 +48,8 @@ pub enum Free {
 /// Takes the lock, or connects to its holder.
 pub async fn lock_or_connect(store: &Store) -> Result<Free, Fault> {
     store.create()?;
-    let deadline = Instant::now() + PATIENCE;
+    let begun = Instant::now();
+    let mut told = false;
     let unusable = |e| Fault::internal(format!("can't use {}: {e}", store.lock.display()));
     loop {
         if let Some(lock) = Lock::take(&store.lock).map_err(unusable)? {
@@ -70,10 +74,14 @@ pub async fn lock_or_connect(store: &Store) -> Result<Free, Fault> {
                 Err(error) => tracing::debug!(%error, "the owner does not answer yet"),
             }
         }
-        if Instant::now() > deadline {
-            let who = holder.map_or_else(|| "another process".to_owned(), |holder| format!("process {}", holder.pid));
+        let who = || holder.as_ref().map_or_else(|| "another process".to_owned(), |it| format!("process {}", it.pid));
+        if begun.elapsed() > SILENCE && !told {
+            tracing::info!("{} owns this project's runs and does not listen; waiting", who());
+            told = true;
+        }
+        if begun.elapsed() > PATIENCE {
             return Err(Fault::internal_with(
-                format!("{who} owns this project's runs but does not answer"),
+                format!("{} owns this project's runs but does not answer", who()),
                 format!("end it; it holds {}", store.lock.display()),
             ));
         }
