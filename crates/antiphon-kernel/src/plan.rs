@@ -49,7 +49,7 @@ pub struct Graph {
 /// One node of the graph: a verb and its modifiers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
-    /// `[a-z_][a-z0-9_]*`, unique in its workflow.
+    /// `[a-z_][a-z0-9_]*`, unique among its siblings and what is around them.
     pub id: String,
     /// What it does.
     pub verb: Verb,
@@ -75,6 +75,27 @@ pub struct Step {
     pub effects: Option<EffectClass>,
     /// What to do when an attempt's outcome is unknown.
     pub on_doubt: OnDoubt,
+}
+
+impl Step {
+    /// A step without modifiers.
+    pub fn plain(id: impl Into<String>, verb: Verb) -> Self {
+        Self {
+            id: id.into(),
+            verb,
+            deps: BTreeMap::new(),
+            when: None,
+            for_each: None,
+            repeat: None,
+            retry: None,
+            timeout_ms: None,
+            expect: None,
+            on_error: OnError::default(),
+            undo: None,
+            effects: None,
+            on_doubt: OnDoubt::default(),
+        }
+    }
 }
 
 /// How a step depends on another. All three order; only `uses` also needs success.

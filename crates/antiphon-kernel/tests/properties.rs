@@ -242,24 +242,6 @@ fn call() -> Verb {
     Verb::Call { target: Target::Fixed(callee), with: expr("{}") }
 }
 
-fn plain(id: &str, verb: Verb) -> Step {
-    Step {
-        id: id.into(),
-        verb,
-        deps: BTreeMap::new(),
-        when: None,
-        for_each: None,
-        repeat: None,
-        retry: None,
-        timeout_ms: None,
-        expect: None,
-        on_error: OnError::Fail,
-        undo: None,
-        effects: None,
-        on_doubt: OnDoubt::Ask,
-    }
-}
-
 /// A dependency on some earlier step: which, whether it uses it, whether it asks.
 type AnyDep = (prop::sample::Index, bool, bool);
 
@@ -331,10 +313,10 @@ fn any_step(depth: u32) -> BoxedStrategy<(Step, Vec<AnyDep>)> {
                 },
                 undo: undo
                     .filter(|()| calls)
-                    .map(|()| Box::new(Graph { steps: vec![plain("undo", call())], output: None })),
+                    .map(|()| Box::new(Graph { steps: vec![Step::plain("undo", call())], output: None })),
                 effects,
                 on_doubt,
-                ..plain("", verb)
+                ..Step::plain("", verb)
             };
             (step, deps)
         })
