@@ -140,19 +140,11 @@ impl Lowering<'_> {
     fn undo(&mut self, undo: &Undo, level: &Level<'_>, items: &Items<'_>) -> Option<plan::Step> {
         let verb = self.call(&undo.call, undo.effects, level, items)?;
         Some(plan::Step {
-            id: "undo".to_owned(),
-            verb,
-            deps: BTreeMap::new(),
-            when: None,
-            for_each: None,
-            repeat: None,
             retry: undo.retry.clone(),
             timeout_ms: undo.timeout_ms,
-            expect: None,
-            on_error: plan::OnError::Fail,
-            undo: None,
             effects: undo.effects,
             on_doubt: undo.on_doubt,
+            ..plan::Step::plain("undo", verb)
         })
     }
 

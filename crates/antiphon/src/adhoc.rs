@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use antiphon_kernel::{
-    Callee, Expr, Graph, KERNEL_VERSION, Limits, OnDoubt, OnError, Plan, Source, Step, Target, Verb, Workflow,
-};
+use antiphon_kernel::{Callee, Expr, Graph, KERNEL_VERSION, Limits, Plan, Source, Step, Target, Verb, Workflow};
 use serde_json::{Value, json};
 
 /// The only step's id.
@@ -19,21 +17,7 @@ pub fn plan(server: &str, tool: &str) -> Plan {
         vars: vars.iter().map(|&var| var.to_owned()).collect::<BTreeSet<_>>(),
     };
     let callee = Callee::Tool { server: server.to_owned(), tool: tool.to_owned() };
-    let step = Step {
-        id: STEP.to_owned(),
-        verb: Verb::Call { target: Target::Fixed(callee), with: reads("input", &[], &["input"]) },
-        deps: BTreeMap::new(),
-        when: None,
-        for_each: None,
-        repeat: None,
-        retry: None,
-        timeout_ms: None,
-        expect: None,
-        on_error: OnError::Fail,
-        undo: None,
-        effects: None,
-        on_doubt: OnDoubt::Ask,
-    };
+    let step = Step::plain(STEP, Verb::Call { target: Target::Fixed(callee), with: reads("input", &[], &["input"]) });
     let workflow = Workflow {
         name: name.clone(),
         // The server knows what its tool takes.

@@ -1,6 +1,5 @@
 //! The server over the real engine: what callers hold is good after a crash.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,8 +7,7 @@ use antiphon_engine::{
     CallContext, CallFailure, CallOutcome, Effects, EngineOptions, Owner, Prepared, RunId, RunInfo, SqliteEngine,
 };
 use antiphon_kernel::{
-    By, CallSpec, Entry, ErrorKind, Expr, Form, Graph, KERNEL_VERSION, Limits, OnDoubt, OnError, Plan, Source, Step,
-    Verb, Workflow,
+    By, CallSpec, Entry, ErrorKind, Expr, Form, Graph, KERNEL_VERSION, Limits, Plan, Source, Step, Verb, Workflow,
 };
 use antiphon_server::{Catalog, Exposed, Server, ServerOptions, TaskPolicy};
 use async_trait::async_trait;
@@ -45,21 +43,8 @@ fn plan() -> Arc<Plan> {
         "required": ["color"],
     });
     let literal = |value: Value| Expr { source: Source::Literal(value), steps: [].into(), vars: [].into() };
-    let ask = Step {
-        id: "ask".to_owned(),
-        verb: Verb::Elicit { message: literal(json!("Which color?")), form: Form::Fields(fields), by: By::Human },
-        deps: BTreeMap::new(),
-        when: None,
-        for_each: None,
-        repeat: None,
-        retry: None,
-        timeout_ms: None,
-        expect: None,
-        on_error: OnError::Fail,
-        undo: None,
-        effects: None,
-        on_doubt: OnDoubt::Ask,
-    };
+    let message = literal(json!("Which color?"));
+    let ask = Step::plain("ask", Verb::Elicit { message, form: Form::Fields(fields), by: By::Human });
     let workflow = Workflow {
         name: "paint".to_owned(),
         input_schema: json!({ "type": "object", "properties": { "what": { "type": "string" } } }),
