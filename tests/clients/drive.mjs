@@ -15,6 +15,7 @@ client.setRequestHandler('elicitation/create', async () => ({ action: 'accept', 
 await client.connect(transport);
 const seen = (result) => ({ error: Boolean(result.isError), structured: result.structuredContent ?? null });
 const report = {
+  version: client.getNegotiatedProtocolVersion(),
   tools: (await client.listTools()).tools.map((tool) => tool.name),
   greet: seen(await client.callTool({ name: 'greet', arguments: { who: 'world' } })),
   ask: seen(await client.callTool({ name: 'ask', arguments: {} })),

@@ -183,7 +183,7 @@ impl Host {
     }
 
     /// The next message, or `None` when the server is gone.
-    pub fn next(&mut self) -> Option<Value> {
+    pub fn hear(&mut self) -> Option<Value> {
         match self.lines.recv_timeout(PATIENCE) {
             Ok(message) => Some(message),
             Err(RecvTimeoutError::Disconnected) => None,
@@ -194,7 +194,7 @@ impl Host {
     /// The response to a request; what comes before it goes to the inbox.
     pub fn response(&mut self, id: u64) -> Option<Value> {
         loop {
-            let message = self.next()?;
+            let message = self.hear()?;
             if message.get("method").is_none() && message["id"] == json!(id) {
                 return Some(message);
             }
@@ -207,7 +207,7 @@ impl Host {
         loop {
             let message = match self.inbox.pop_front() {
                 Some(message) => message,
-                None => self.next().expect("the server is there"),
+                None => self.hear().expect("the server is there"),
             };
             assert!(message.get("method").is_some(), "a response instead of {method}: {message}");
             if message["method"] == method {
@@ -306,15 +306,24 @@ impl Web {
         let Some(id) = message["id"].as_u64().filter(|_| !method.is_empty()) else {
             // Nothing but an acknowledgement: whoever goes on relies on it.
             let response = exchange.response().expect("an answer");
-            assert_eq!(response.status, 202, "{message}: {}", response.text());
+            let status = response.status;
+            assert_eq!(status, 202, "{message}: {}", response.text());
             return true;
         };
         self.open.insert(id, exchange.hangup());
         let heard = self.heard.clone();
         std::thread::spawn(move || {
             let Ok(response) = exchange.response() else { return };
-            // If nobody listens any more, the test is over.
-            response.messages(|message| drop(heard.send(message)));
+            let status = response.status;
+            let mut answered = false;
+            response.messages(|message| {
+                answered |= message["id"] == id;
+                // If nobody listens any more, the test is over.
+                let _ = heard.send(message);
+            });
+            if !answered && status != 200 {
+                let _ = heard.send(json!({ "id": id, "http": status }));
+            }
         });
         true
     }

@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 
 mod host;
+mod http;
 mod project;
+mod served;
 
 use std::path::PathBuf;
 
@@ -10,7 +12,9 @@ use antiphon_kernel::Plan;
 use antiphon_workflow::{Project, SourceFile, Sources};
 
 pub use host::{Era, Host, call_params, extension, text_of};
+pub use http::Url;
 pub use project::Scratch;
+pub use served::Served;
 
 /// A program of this workspace, built beside the running test. `cargo test --workspace` builds them all first.
 pub fn program(name: &str) -> PathBuf {

@@ -4,14 +4,16 @@
 //! They are installed by `.ci/clients`; where they are missing the tests say so and pass, except in CI.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a failed unwrap is a failed test")]
 
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use antiphon_tests::{Scratch, program, repository};
+use antiphon_tests::{Scratch, Served, program, repository};
 use serde_json::{Value, json};
 
 const FIXTURE: &str = "[servers.tools]\ncommand = \"${FIXTURE}\"\nargs = [\"--log\", \"${LOG}\"]\n";
+
+/// How the clients choose an era, and what they then speak.
+const ERAS: [(&str, &str); 2] = [("auto", "2026-07-28"), ("legacy", "2025-11-25")];
 
 /// A project with a plain workflow, one that asks, and one that fails.
 fn project() -> Scratch {
@@ -61,36 +63,9 @@ fn stdio(scratch: &Scratch) -> Vec<String> {
 }
 
 /// An HTTP server of the project, on a port of its own.
-struct Http {
-    child: Child,
-    url: String,
-}
-
-impl Http {
-    fn start(scratch: &Scratch) -> Self {
-        let database = scratch.database().display().to_string();
-        let mut child = scratch
-            .antiphon(&["serve", ".", "--trust", "--db", &database, "--transport", "http", "--port", "0"])
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let url = lines
-            .by_ref()
-            .map_while(Result::ok)
-            .find_map(|line| line.split_whitespace().find(|word| word.starts_with("http://")).map(str::to_owned))
-            .expect("the server says where it listens");
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, url }
-    }
-}
-
-impl Drop for Http {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn serve_http(scratch: &Scratch) -> Served {
+    let database = scratch.database().display().to_string();
+    Served::start(&mut scratch.antiphon(&["serve", ".", "--trust", "--db", &database]))
 }
 
 fn report(command: &mut Command) -> Value {
@@ -113,7 +88,7 @@ fn check(report: &Value) {
 #[test]
 fn python_over_stdio() {
     let Some(python) = python() else { return };
-    for (mode, version) in [("auto", "2026-07-28"), ("legacy", "2025-11-25")] {
+    for (mode, version) in ERAS {
         let scratch = project();
         let report = report(Command::new(&python).arg(client("drive.py")).arg(mode).args(stdio(&scratch)));
         assert_eq!(report["version"], version);
@@ -125,8 +100,8 @@ fn python_over_stdio() {
 fn python_over_http() {
     let Some(python) = python() else { return };
     let scratch = project();
-    let server = Http::start(&scratch);
-    for (mode, version) in [("auto", "2026-07-28"), ("legacy", "2025-11-25")] {
+    let server = serve_http(&scratch);
+    for (mode, version) in ERAS {
         let report = report(Command::new(&python).arg(client("drive.py")).arg(mode).arg(&server.url));
         assert_eq!(report["version"], version);
         check(&report);
@@ -136,9 +111,11 @@ fn python_over_http() {
 #[test]
 fn typescript_over_stdio() {
     let Some(node) = node() else { return };
-    for mode in ["auto", "legacy"] {
+    for (mode, version) in ERAS {
         let scratch = project();
-        check(&report(Command::new(&node).arg(client("drive.mjs")).arg(mode).args(stdio(&scratch))));
+        let report = report(Command::new(&node).arg(client("drive.mjs")).arg(mode).args(stdio(&scratch)));
+        assert_eq!(report["version"], version);
+        check(&report);
     }
 }
 
@@ -146,9 +123,11 @@ fn typescript_over_stdio() {
 fn typescript_over_http() {
     let Some(node) = node() else { return };
     let scratch = project();
-    let server = Http::start(&scratch);
-    for mode in ["auto", "legacy"] {
-        check(&report(Command::new(&node).arg(client("drive.mjs")).arg(mode).arg(&server.url)));
+    let server = serve_http(&scratch);
+    for (mode, version) in ERAS {
+        let report = report(Command::new(&node).arg(client("drive.mjs")).arg(mode).arg(&server.url));
+        assert_eq!(report["version"], version);
+        check(&report);
     }
 }
 
@@ -159,7 +138,7 @@ fn inspector_over_stdio_and_http() {
     let cli = client("node_modules/@modelcontextprotocol/inspector/clients/launcher/build/index.js");
     let Some(cli) = installed(cli) else { return };
     let scratch = project();
-    let server = Http::start(&scratch);
+    let server = serve_http(&scratch);
     let inspect = |target: &[String], rest: &[&str]| {
         let mut command = Command::new(&node);
         command.arg(&cli).arg("--cli").args(target).args(rest).env("HOME", scratch.path());
@@ -173,7 +152,8 @@ fn inspector_over_stdio_and_http() {
         for target in [vec![server.url.clone()], stdio(&separate)] {
             let tools = inspect(&target, &["--protocol-era", era, "--method", "tools/list"]);
             assert!(tools["tools"].as_array().unwrap().iter().any(|tool| tool["name"] == "greet"), "{tools}");
-            let call = ["--protocol-era", era, "--method", "tools/call", "--tool-name", "greet", "--tool-arg", "who=world"];
+            let call =
+                ["--protocol-era", era, "--method", "tools/call", "--tool-name", "greet", "--tool-arg", "who=world"];
             let result = inspect(&target, &call);
             assert_eq!(result["structuredContent"], json!({ "greeting": "hello world" }), "{result}");
         }
