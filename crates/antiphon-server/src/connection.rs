@@ -146,8 +146,8 @@ impl ServerHandler for Connection {
             return Ok(CustomResult::new(control.request(&method, params.unwrap_or_default()).await?));
         }
         // A request whose parameters do not fit its method arrives here too.
-        if ["tools/call", "tools/list", "tasks/get", "tasks/update", "tasks/cancel"].contains(&method.as_str()) {
-            return Err(ErrorData::invalid_params(format!("the parameters do not fit `{method}`"), None));
+        if let Some((_, wanted)) = PARAMETERS.iter().find(|(known, _)| *known == method) {
+            return Err(ErrorData::invalid_params(format!("the parameters do not fit `{method}`: {wanted}"), None));
         }
         Err(method_not_found(&method))
     }
@@ -158,6 +158,15 @@ impl ServerHandler for Connection {
         }
     }
 }
+
+/// What the methods want of their parameters, for those who got them wrong.
+const PARAMETERS: [(&str, &str); 5] = [
+    ("tools/call", "`name` must be a string, `arguments` an object"),
+    ("tools/list", "`cursor` must be a string"),
+    ("tasks/get", "`taskId` must be a string"),
+    ("tasks/update", "`taskId` must be a string, `inputResponses` an object"),
+    ("tasks/cancel", "`taskId` must be a string"),
+];
 
 fn method_not_found(method: &str) -> ErrorData {
     ErrorData::new(ErrorCode::METHOD_NOT_FOUND, format!("no method `{method}` here"), None)

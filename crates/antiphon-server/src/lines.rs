@@ -142,15 +142,33 @@ fn parse(line: &[u8], lost: usize) -> Result<ClientJsonRpcMessage, Option<Value>
     if length > MAX_MESSAGE_BYTES {
         return Err(Some(refusal(id_of(line), ErrorCode::INVALID_REQUEST, &too_long(length))));
     }
-    serde_json::from_slice(line).map_err(|problem| match serde_json::from_slice::<Value>(line) {
-        Err(error) => Some(refusal(None, ErrorCode::PARSE_ERROR, &format!("this line is not JSON: {error}"))),
-        // Nobody waits for an answer to a notification or a response.
-        Ok(message) if message.get("method").is_none() || message.get("id").is_none() => {
+    serde_json::from_slice(line).map_err(|problem| {
+        let answer = unreadable(line);
+        if answer.is_none() {
             tracing::debug!(%problem, "ignoring a message that is not MCP's");
-            None
         }
-        Ok(_) => Some(refusal(id_of(line), ErrorCode::INVALID_REQUEST, "this is not a JSON-RPC request")),
+        answer
     })
+}
+
+/// What to answer to something that is no message of MCP's. `None`: nobody waits for an answer to a notification or a response.
+pub(crate) fn unreadable(text: &[u8]) -> Option<Value> {
+    let invalid = |id| {
+        let what =
+            "this is not a JSON-RPC request: `jsonrpc` is \"2.0\", `id` a string or an integer, `params` an object";
+        Some(refusal(id, ErrorCode::INVALID_REQUEST, what))
+    };
+    match serde_json::from_slice::<Value>(text) {
+        // Nesting that is too deep, and half a surrogate pair, hide no id.
+        Err(error) => Some(refusal(id_of(text), ErrorCode::PARSE_ERROR, &format!("this is not JSON: {error}"))),
+        Ok(Value::Array(_)) => {
+            let what = "batches are not taken: send the messages one by one";
+            Some(refusal(None, ErrorCode::INVALID_REQUEST, what))
+        }
+        Ok(Value::Object(fields)) if !fields.contains_key("method") || !fields.contains_key("id") => None,
+        Ok(Value::Object(_)) => invalid(id_of(text)),
+        Ok(_) => invalid(None),
+    }
 }
 
 /// Why a message is refused for its length.

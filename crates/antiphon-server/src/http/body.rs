@@ -6,11 +6,11 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONNECTION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
-use rmcp::model::ErrorCode;
+use rmcp::model::{ClientJsonRpcMessage, ErrorCode};
 use serde_json::Value;
 
 use crate::MAX_MESSAGE_BYTES;
-use crate::lines::{refusal, too_long};
+use crate::lines::{refusal, too_long, unreadable};
 
 /// A body that is too long is read so far, since many clients read no answer before they have sent everything.
 const MAX_READ_BYTES: usize = 64 * 1024 * 1024;
@@ -18,14 +18,32 @@ const MAX_READ_BYTES: usize = 64 * 1024 * 1024;
 const MCP_METHOD: &str = "mcp-method";
 const MCP_NAME: &str = "mcp-name";
 
-/// The request with its body read; else what to answer.
-pub(super) async fn read(request: Request, strict: bool) -> Result<Request, Response> {
+/// The request with its body read, and the body; else what to answer.
+pub(super) async fn read(request: Request, strict: bool) -> Result<(Request, Bytes), Response> {
     let (mut parts, body) = request.into_parts();
     let body = collect(body).await?;
     if !strict && let Some(name) = missing_name(&parts.headers, &body) {
         parts.headers.insert(MCP_NAME, name);
     }
-    Ok(Request::from_parts(parts, Body::from(body)))
+    Ok((Request::from_parts(parts, Body::from(body.clone())), body))
+}
+
+/// Says it as JSON-RPC does when rmcp could not read the body: rmcp calls that an unsupported media type, and names no id.
+pub(super) fn explain(response: Response, body: &[u8]) -> Response {
+    if response.status() != StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        return response;
+    }
+    match serde_json::from_slice::<ClientJsonRpcMessage>(body) {
+        Ok(_) => response,
+        Err(_) => {
+            let nothing_known = || refusal(None, ErrorCode::INVALID_REQUEST, "this is not a JSON-RPC message");
+            refused(StatusCode::BAD_REQUEST, &unreadable(body).unwrap_or_else(nothing_known))
+        }
+    }
+}
+
+fn refused(status: StatusCode, message: &Value) -> Response {
+    (status, [(CONTENT_TYPE, "application/json")], message.to_string()).into_response()
 }
 
 async fn collect(mut body: Body) -> Result<Bytes, Response> {
@@ -45,9 +63,10 @@ async fn collect(mut body: Body) -> Result<Bytes, Response> {
         }
     }
     if length > MAX_MESSAGE_BYTES {
-        let message = refusal(None, ErrorCode::INVALID_REQUEST, &too_long(length)).to_string();
-        let headers = [(CONTENT_TYPE, "application/json"), (CONNECTION, "close")];
-        return Err((StatusCode::PAYLOAD_TOO_LARGE, headers, message).into_response());
+        let message = refusal(None, ErrorCode::INVALID_REQUEST, &too_long(length));
+        let mut response = refused(StatusCode::PAYLOAD_TOO_LARGE, &message);
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        return Err(response);
     }
     Ok(kept.into())
 }

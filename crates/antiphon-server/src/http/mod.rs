@@ -99,7 +99,7 @@ impl Server {
     }
 }
 
-async fn pass(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -> Response {
+async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let owner = if gate.tokens.is_empty() {
         Owner("anonymous".into())
     } else {
@@ -116,12 +116,12 @@ async fn pass(State(gate): State<Arc<Gate>>, mut request: Request, next: Next) -
         // As if there were no such session.
         return (StatusCode::NOT_FOUND, "Not Found: Session not found").into_response();
     }
-    request = match body::read(request, gate.strict).await {
-        Ok(request) => request,
+    let (mut request, body) = match body::read(request, gate.strict).await {
+        Ok(read) => read,
         Err(refusal) => return refusal,
     };
     request.extensions_mut().insert(owner.clone());
-    let response = next.run(request).await;
+    let response = body::explain(next.run(request).await, &body);
     gate.sessions.remember(response.headers(), &owner).await;
     response
 }

@@ -218,6 +218,25 @@ async fn a_body_that_is_too_long_gets_a_readable_refusal() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_no_message_is_refused_as_json_rpc_does_it() {
+    let web = Web::new(HttpOptions::default()).await;
+    for (body, id, code) in [
+        ("", Value::Null, -32700),
+        ("{ not json", Value::Null, -32700),
+        (r#"{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"\ud800"}}"#, json!(5), -32700),
+        ("[]", Value::Null, -32600),
+        ("42", Value::Null, -32600),
+        (r#"{"id":3}"#, Value::Null, -32600),
+        (r#"{"jsonrpc":"2.0","id":6,"method":"tools/call","params":[]}"#, json!(6), -32600),
+    ] {
+        let (status, answer) = json_of(web.post(&json!({})).body(body)).await;
+        assert_eq!((status, &answer["id"], &answer["error"]["code"]), (StatusCode::BAD_REQUEST, &id, &json!(code)));
+    }
+    let (status, _) = json_of(web.modern("tools/list", json!({}), &json!({}))).await;
+    assert_eq!(status, StatusCode::OK, "and the server goes on");
+}
+
+#[tokio::test]
 async fn stopping_ends_what_is_open_and_cancels_nothing() {
     let (web, serving) = Web::serving(HttpOptions::default()).await;
     web.initialize(json!({}), None).await;

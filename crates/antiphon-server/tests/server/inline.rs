@@ -170,7 +170,20 @@ async fn a_line_that_is_too_long_or_unreadable_is_refused_and_the_pipe_goes_on()
 
     pipe.send_line(b"{ not json").await;
     assert_eq!(pipe.receive(|message| message["error"]["code"] == -32700).await["id"], Value::Null);
+    for not_a_request in ["[]", "[{}]", "42", "null", "\"text\""] {
+        pipe.send_line(not_a_request.as_bytes()).await;
+        assert_eq!(pipe.receive(|message| message["error"]["code"] == -32600).await["id"], Value::Null);
+    }
     pipe.send(json!({ "jsonrpc": "2.0", "id": 78, "method": 7 })).await;
     assert_eq!(pipe.receive(|message| message["id"] == 78).await["error"]["code"], -32600);
+    // Whoever sends half a surrogate pair (as Python does), or a tower of lists, waits for an answer too.
+    for argument in ["\"\\ud800\"".to_owned(), "[".repeat(1_000) + &"]".repeat(1_000)] {
+        let line = format!(r#"{{"jsonrpc":"2.0","id":79,"method":"tools/call","params":{{"name":{argument}}}}}"#);
+        pipe.send_line(line.as_bytes()).await;
+        assert_eq!(pipe.receive(|message| message["id"] == 79).await["error"]["code"], -32700);
+    }
+    let wrong = modern(json!({ "name": "echo", "arguments": [1] }), &json!({}));
+    let message = pipe.refused("tools/call", wrong).await["message"].to_string();
+    assert!(message.contains("`arguments` an object"), "{message}");
     assert_eq!(pipe.call("echo", json!({ "text": "hi" }), &json!({})).await["structuredContent"]["text"], "hi");
 }
