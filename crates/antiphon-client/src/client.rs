@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rmcp::model::{
-    CallToolRequest, CallToolRequestParams, ClientRequest, ReadResourceRequest, ReadResourceRequestParams,
+    CallToolRequest, CallToolRequestParams, ClientRequest, ErrorCode, ReadResourceRequest, ReadResourceRequestParams,
 };
 use serde_json::{Map, Value};
 
@@ -86,7 +86,18 @@ impl Client {
                 ClientRequest::ReadResourceRequest(ReadResourceRequest::new(params))
             }
         };
-        let result = connection.request(request, call.meta, cx).await?;
+        let again = (is_tool && connection.mirrors_arguments()).then(|| (request.clone(), call.meta.clone()));
+        let result = match (connection.request(request, call.meta, cx).await, again) {
+            // The server has done nothing but look at the headers. This connection has not seen the tool's definition, or the
+            // tool has changed.
+            (Err(error), Some((request, meta))) if error.code == Some(ErrorCode::HEADER_MISMATCH.0) => {
+                tracing::debug!(%error, "calling again, with a fresh list of tools");
+                connection.calls.tools_changed();
+                connection.tools(cx).await?;
+                connection.request(request, meta, cx).await?
+            }
+            (result, _) => result?,
+        };
         let outcome = connection.outcome(result, is_tool)?;
         connection.served();
         Ok(outcome)

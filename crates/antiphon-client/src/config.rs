@@ -13,8 +13,8 @@ pub struct ServerConfig {
     pub name: String,
     /// How to reach it.
     pub transport: Transport,
-    /// Globs (`*` and `?`) of the tools that may be called. Empty: all of them.
-    pub allow: Vec<String>,
+    /// Globs (`*` and `?`) of the tools that may be called. `None`: all of them.
+    pub allow: Option<Vec<String>>,
     /// How long a call may be silent. Progress starts the time anew.
     pub timeout: Duration,
     /// Whether runs share a connection; `None` leaves it to what the server can do (see [`Session`]).
@@ -31,7 +31,7 @@ impl ServerConfig {
         Self {
             name: name.into(),
             transport,
-            allow: Vec::new(),
+            allow: None,
             timeout: Duration::from_secs(60),
             session: None,
             elicitation: Consent::Deny,
@@ -41,7 +41,7 @@ impl ServerConfig {
 
     /// Whether `allow` covers this tool.
     pub fn allows(&self, tool: &str) -> bool {
-        self.allow.is_empty() || self.allow.iter().any(|glob| matches(glob, tool))
+        self.allow.as_ref().is_none_or(|globs| globs.iter().any(|glob| matches(glob, tool)))
     }
 
     /// Whether both lead to the same server in the same way.
@@ -149,20 +149,29 @@ impl Consent {
     }
 }
 
-/// Bounds of one connection.
+/// Bounds of one connection. Over HTTP, where a server says nothing while it starts, only [`Limits::start`] counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// From the spawn or the first byte to the end of the handshake.
+    /// How long a server may take to start, which ends with the handshake. A process that writes to its standard error shows
+    /// that it is getting on (one that is compiled or downloaded first, say), and the time starts anew.
     pub start: Duration,
+    /// How long it may take at most, whatever it writes.
+    pub longest_start: Duration,
     /// The longest message, in bytes. Over HTTP, JSON bodies are bounded by 16 MiB in any case.
     pub message: usize,
-    /// How long a server of unknown era may think about `server/discover` before it is taken for an old one.
+    /// How long a server of unknown era may think about `server/discover` before `initialize` is tried as well. Over stdio
+    /// this starts when it has read the question.
     pub probe: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { start: Duration::from_secs(60), message: 16 * 1024 * 1024, probe: Duration::from_secs(3) }
+        Self {
+            start: Duration::from_secs(60),
+            longest_start: Duration::from_secs(600),
+            message: 16 * 1024 * 1024,
+            probe: Duration::from_secs(3),
+        }
     }
 }
 

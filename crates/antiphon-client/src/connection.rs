@@ -1,26 +1,32 @@
 //! One live connection, from its handshake to its end.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use rmcp::model::{ProtocolVersion, SubscriptionFilter};
 use rmcp::service::{
     ClientInitializeError, ClientLifecycleMode, Peer, RoleClient, ServiceError, serve_client_with_lifecycle_and_ct,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::calls::{Calls, Handler};
 use crate::catalogue::Shelf;
-use crate::config::{ServerConfig, Transport};
+use crate::config::{Limits, ServerConfig, Transport};
 use crate::error::{ClientError, ErrorKind};
 use crate::http;
-use crate::stdio::{Pipe, Process};
+use crate::stdio::{Pipe, Process, is_modern};
 use crate::wire::Wire;
 
 /// How long the end of a process is waited for, to be able to say how it ended.
 pub(crate) const OBITUARY_PATIENCE: Duration = Duration::from_millis(300);
+/// A start that takes longer is told about.
+const LONG_START: Duration = Duration::from_secs(5);
 
 /// How a server wants to be spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,32 +66,37 @@ pub(crate) struct Connection {
     served: AtomicBool,
 }
 
+/// How a server is greeted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// In the way of both eras, to find out which one it is.
+    Inquire,
+    /// As a modern server.
+    Discover,
+    /// As an old one.
+    Initialize,
+}
+
 /// Why a connection could not be opened.
 struct Refusal {
     error: ClientError,
     /// Another way of opening it may work.
-    worth_another: bool,
+    instead: Option<Way>,
 }
 
 impl Connection {
     /// Opens a connection, in the way that worked last time or else in the way that suits every era.
     pub(crate) async fn open(config: &Arc<ServerConfig>, memory: &EraMemory) -> Result<Self, ClientError> {
-        let deadline = Instant::now() + config.limits.start;
-        let discover = || ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
-        let auto = || ClientLifecycleMode::Auto {
-            preferred_versions: vec![ProtocolVersion::V_2026_07_28],
-            legacy_version: Some(ProtocolVersion::V_2025_11_25),
+        let deadline = Instant::now() + config.limits.longest_start;
+        let way = match memory.get() {
+            None => Way::Inquire,
+            Some(Era::Modern) => Way::Discover,
+            Some(Era::Legacy) => Way::Initialize,
         };
-        // The second is for servers that have changed since, or that an unknown method throws off balance.
-        let [first, second] = match memory.get() {
-            None => [auto(), ClientLifecycleMode::Initialize],
-            Some(Era::Modern) => [discover(), auto()],
-            Some(Era::Legacy) => [ClientLifecycleMode::Initialize, auto()],
-        };
-        let connection = match Self::attempt(config, first, deadline).await {
-            Err(Refusal { worth_another: true, error }) => {
-                tracing::debug!(%error, "trying to connect in another way");
-                Self::attempt(config, second, deadline).await
+        let connection = match Self::attempt(config, way, deadline).await {
+            Err(Refusal { instead: Some(way), error }) => {
+                tracing::debug!(%error, ?way, "trying to connect in another way");
+                Self::attempt(config, way, deadline).await
             }
             result => result,
         }
@@ -94,54 +105,50 @@ impl Connection {
         Ok(connection)
     }
 
-    async fn attempt(
-        config: &Arc<ServerConfig>,
-        mode: ClientLifecycleMode,
-        deadline: Instant,
-    ) -> Result<Self, Refusal> {
-        let fail = |kind, message: String, worth_another| Refusal {
+    async fn attempt(config: &Arc<ServerConfig>, way: Way, deadline: Instant) -> Result<Self, Refusal> {
+        let fail = |kind, message: String, instead| Refusal {
             error: ClientError::new(&config.name, kind, config.redact(&message)),
-            worth_another,
+            instead,
         };
+        let impossible = |message| fail(ErrorKind::Unavailable, message, None);
         let wire = Arc::new(Wire::default());
         let calls = Arc::new(Calls::default());
         let handler = Handler { config: Arc::clone(config), calls: Arc::clone(&calls) };
         let stop = CancellationToken::new();
         let mut process = None;
-        let opening = async {
-            match &config.transport {
-                Transport::Stdio { .. } => {
-                    let (pipe, child) =
-                        Pipe::spawn(config, &wire).map_err(|m| fail(ErrorKind::Unavailable, m, false))?;
-                    process = Some(child);
-                    Ok(serve_client_with_lifecycle_and_ct(handler, pipe, mode, stop.clone()).await)
-                }
-                Transport::Http { url, headers } => {
-                    let http = http::transport(config, url, headers, &wire)
-                        .map_err(|message| fail(ErrorKind::Unavailable, message, false))?;
-                    Ok(serve_client_with_lifecycle_and_ct(handler, http, mode, stop.clone()).await)
-                }
+        let opening = match &config.transport {
+            Transport::Stdio { .. } => {
+                let (pipe, child) = Pipe::spawn(config, &wire, way == Way::Inquire).map_err(impossible)?;
+                process = Some(child);
+                // Where there is something to find out, the pipe does it.
+                let mode = if way == Way::Discover { discover() } else { ClientLifecycleMode::Initialize };
+                serve_client_with_lifecycle_and_ct(handler, pipe, mode, stop.clone()).boxed()
+            }
+            Transport::Http { url, headers } => {
+                let http = http::transport(config, url, headers, &wire).map_err(impossible)?;
+                let mode = match way {
+                    Way::Inquire => inquire(),
+                    Way::Discover => discover(),
+                    Way::Initialize => ClientLifecycleMode::Initialize,
+                };
+                serve_client_with_lifecycle_and_ct(handler, http, mode, stop.clone()).boxed()
             }
         };
-        let opened = tokio::time::timeout_at(deadline, opening).await;
-        let running = match opened {
-            Ok(Ok(Ok(running))) => running,
-            Ok(Ok(Err(error))) => {
-                let (kind, why, worth_another) = refused(&error);
+        let running = match patiently(opening, config, process.as_ref(), deadline).await {
+            Ok(Ok(running)) => running,
+            Ok(Err(error)) => {
+                let (kind, why) = refused(&error);
                 let fate = match &process {
                     Some(process) if hung_up(&error) => wire.fault().or(process.obituary(OBITUARY_PATIENCE).await),
                     _ => None,
                 };
                 let why = fate.map_or(why, |fate| format!("it {fate}"));
-                return Err(fail(kind, format!("did not start: {why}"), worth_another));
+                return Err(fail(kind, format!("did not start: {why}"), instead(way, &error)));
             }
-            Ok(Err(refusal)) => return Err(refusal),
-            Err(_) => {
-                let limit = config.limits.start;
+            Err(limit) => {
                 let words = process.as_ref().map(Process::last_words).filter(|words| !words.is_empty());
                 let words = words.map(|words| format!("; its last words: {words}")).unwrap_or_default();
-                let message = format!("did not start: no answer to the handshake within {limit:?}{words}");
-                return Err(fail(ErrorKind::Unavailable, message, false));
+                return Err(impossible(format!("did not start: no answer to the handshake within {limit:?}{words}")));
             }
         };
         let peer = running.peer().clone();
@@ -204,6 +211,11 @@ impl Connection {
         !self.closed.is_cancelled() && !self.peer.is_transport_closed()
     }
 
+    /// Whether a tool may want some of its arguments in headers as well. rmcp puts them there once it has seen the list.
+    pub(crate) fn mirrors_arguments(&self) -> bool {
+        self.era == Era::Modern && matches!(self.config.transport, Transport::Http { .. })
+    }
+
     /// It has answered a call.
     pub(crate) fn served(&self) {
         self.served.store(true, Ordering::Relaxed);
@@ -235,30 +247,90 @@ impl Drop for Connection {
     }
 }
 
+fn discover() -> ClientLifecycleMode {
+    ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] }
+}
+
+fn inquire() -> ClientLifecycleMode {
+    ClientLifecycleMode::Auto {
+        preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+        legacy_version: Some(ProtocolVersion::V_2025_11_25),
+    }
+}
+
+/// Waits for a server to start: not for long while it is silent, longer while it says what it is busy with.
+///
+/// # Errors
+/// The limit that was exceeded.
+async fn patiently<T>(
+    opening: BoxFuture<'_, T>,
+    config: &ServerConfig,
+    process: Option<&Process>,
+    deadline: Instant,
+) -> Result<T, Duration> {
+    let Limits { start, longest_start, .. } = config.limits;
+    let begun = Instant::now();
+    let heard = || process.map_or(begun, Process::last_heard);
+    let silence = async {
+        while heard() + start > Instant::now() {
+            sleep_until(heard() + start).await;
+        }
+    };
+    let telling = async {
+        sleep_until(begun + LONG_START).await;
+        tracing::info!(server = %config.name, "is still starting");
+        pending::<Infallible>().await
+    };
+    tokio::select! {
+        opened = opening => Ok(opened),
+        () = silence => Err(start),
+        () = sleep_until(deadline) => Err(longest_start),
+        never = telling => match never {},
+    }
+}
+
 /// Whether the handshake failed because the other side went away, and not by what it said.
 fn hung_up(error: &ClientInitializeError) -> bool {
     matches!(error, ClientInitializeError::ConnectionClosed(_) | ClientInitializeError::TransportError { .. })
 }
 
-/// What a failed handshake means: its kind, an account for people, and whether another kind of handshake may do better.
-fn refused(error: &ClientInitializeError) -> (ErrorKind, String, bool) {
+/// How else to greet a server that one way of greeting has not reached.
+fn instead(way: Way, error: &ClientInitializeError) -> Option<Way> {
+    match error {
+        // Wrong credentials are wrong in every way.
+        ClientInitializeError::TransportError { error, .. }
+            if http::error_in(error).is_some_and(|error| !http::explain(error).1) =>
+        {
+            None
+        }
+        // It was asked in both ways.
+        ClientInitializeError::LegacyFallbackFailed { .. } => None,
+        // Over HTTP, rmcp does not wait long for a modern answer.
+        ClientInitializeError::JsonRpcError(error) if way == Way::Inquire => {
+            is_modern(error.code).then_some(Way::Discover)
+        }
+        // It may have stumbled over a question that it does not know.
+        _ if way == Way::Inquire => Some(Way::Initialize),
+        // It may have changed since.
+        _ => Some(Way::Inquire),
+    }
+}
+
+/// What a failed handshake means: its kind, and an account for people.
+fn refused(error: &ClientInitializeError) -> (ErrorKind, String) {
     match error {
         ClientInitializeError::TransportError { error, .. } => match http::error_in(error) {
             Some(error) => {
-                let (kind, acted, message) = http::explain(error);
-                (kind, format!("it {message}"), acted)
+                let (kind, _, message) = http::explain(error);
+                (kind, format!("it {message}"))
             }
-            None => (ErrorKind::Unavailable, error.to_string(), true),
+            None => (ErrorKind::Unavailable, error.to_string()),
         },
         ClientInitializeError::JsonRpcError(error) => (
             ErrorKind::Unavailable,
             format!("it answered the handshake with error {}: {}", error.code.0, error.message),
-            true,
         ),
-        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => {
-            let (kind, message, _) = refused(fallback);
-            (kind, message, false)
-        }
-        error => (ErrorKind::Unavailable, error.to_string(), true),
+        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => refused(fallback),
+        error => (ErrorKind::Unavailable, error.to_string()),
     }
 }

@@ -14,6 +14,8 @@ pub struct ClientError {
     pub message: String,
     /// The request may have reached the server, and what came of it is unknown.
     pub in_doubt: bool,
+    /// Of [`ErrorKind::Rpc`]: the code of the server's error, where it is one.
+    pub code: Option<i32>,
 }
 
 /// How a request failed.
@@ -43,7 +45,7 @@ impl ClientError {
             message.truncate(end);
             message.push('…');
         }
-        Self { server: server.into(), kind, message, in_doubt: false }
+        Self { server: server.into(), kind, message, in_doubt: false, code: None }
     }
 
     /// The same, with the outcome unknown if `sent`.

@@ -110,7 +110,8 @@ impl Connection {
                 self.lost(fate).await
             }
             (Some(Err(ServiceError::McpError(error))), _) => {
-                self.error(ErrorKind::Rpc, &format!("answered with error {}: {}", error.code.0, error.message))
+                let account = format!("answered with error {}: {}", error.code.0, error.message);
+                ClientError { code: Some(error.code.0), ..self.error(ErrorKind::Rpc, &account) }
             }
             (Some(Err(ServiceError::TransportSend(error))), fate) => match http::error_in(&error) {
                 Some(error) => {

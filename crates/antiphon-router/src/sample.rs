@@ -8,6 +8,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Asks the candidates in order. The next one is asked when one can't answer, not when the request itself is wrong.
+///
+/// What a failed sample has used is not known and not counted: models tell it with their answers.
 pub(crate) async fn run(
     models: &Models,
     candidates: &[String],
@@ -18,7 +20,7 @@ pub(crate) async fn run(
     let fail = |kind, message| Err(CallFailure { kind, message, in_doubt: false });
     let request = match SampleRequest::parse(request) {
         Ok(request) => request,
-        Err(error) => return fail(ErrorKind::Model, error.message),
+        Err(error) => return fail(kind_of(error.kind), error.message),
     };
     let context = SampleContext { cancelled: cancelled.clone(), deadline };
     let mut kind = ErrorKind::Model;
@@ -52,7 +54,9 @@ fn kind_of(kind: ModelErrorKind) -> ErrorKind {
         ModelErrorKind::Unavailable | ModelErrorKind::Cancelled => ErrorKind::Unavailable,
         ModelErrorKind::Timeout => ErrorKind::Timeout,
         ModelErrorKind::InvalidOutput => ErrorKind::InvalidOutput,
-        ModelErrorKind::InvalidRequest | ModelErrorKind::Model => ErrorKind::Model,
+        // What is sent comes of the step's templates.
+        ModelErrorKind::InvalidRequest => ErrorKind::Template,
+        ModelErrorKind::Model => ErrorKind::Model,
     }
 }
 

@@ -86,7 +86,7 @@ async fn router() -> Router {
     let router = Router::new();
     let mut good = server("good").await;
     good.elicitation = Consent::Allow;
-    good.allow = vec!["s*".into()];
+    good.allow = Some(vec!["s*".into()]);
     router.set_server("good", good);
     router.set_server("ship/ci", broken("ship/ci"));
     router
@@ -288,5 +288,9 @@ async fn samples_fall_back_along_the_list() {
     assert_eq!(failed.kind, ErrorKind::Unavailable);
     assert_eq!(failed.message, "no model answered: `odd`: odd can't; `away`: away can't");
     // A request that is wrong is not taken round.
-    assert_eq!(failure(sample(&["strict", "good"]).await).kind, ErrorKind::Model);
+    assert_eq!(failure(sample(&["strict", "good"]).await).kind, ErrorKind::Template);
+    assert_eq!(asked.lock().unwrap().last(), Some(&"strict"));
+    let what = What::Sample { models: vec!["good".into()] };
+    let shapeless = failure(go(&router, &spec(what), json!("not a request"), Entry::Fresh).await);
+    assert_eq!(shapeless.kind, ErrorKind::Template);
 }

@@ -93,7 +93,7 @@ pub fn model_variables(model: &ModelDef) -> Vec<Variable> {
     let mut found = Found::default();
     found.open(&model.base_url);
     found.open(&model.model);
-    model.api_key.iter().for_each(|text| found.hidden(text));
+    model.api_key.iter().chain(model.headers.values()).for_each(|text| found.hidden(text));
     found.finish()
 }
 

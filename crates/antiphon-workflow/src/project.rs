@@ -133,8 +133,8 @@ pub struct ServerDef {
     pub allow: Option<Vec<String>>,
     /// How long it may be silent during a call; progress resets it.
     pub timeout: Duration,
-    /// Who shares a connection.
-    pub session: Session,
+    /// Who shares a connection; `None` leaves it to what the server does.
+    pub session: Option<Session>,
     /// What it may ask of models; `None` means nothing.
     pub sampling: Option<SamplingGrant>,
     /// Whether it may ask people.
@@ -226,6 +226,8 @@ pub struct ModelDef {
     pub model: String,
     /// The key.
     pub api_key: Option<String>,
+    /// Headers of every request.
+    pub headers: BTreeMap<String, String>,
     /// The longest prompt and answer together, in tokens.
     pub context: Option<u64>,
     /// How expensive it is, 0..=1, for `modelPreferences`.

@@ -76,7 +76,7 @@ fn server(item: &Item<'_>, table: &Table<'_>) -> Option<ServerDef> {
         transport: transport?,
         allow: allow.map(|patterns| patterns.into_iter().map(|(pattern, _)| pattern.to_owned()).collect()),
         timeout: Duration::from_millis(timeout),
-        session: session.unwrap_or(Session::Shared),
+        session,
         sampling,
         elicitation,
     })
@@ -156,6 +156,7 @@ fn model(item: &Item<'_>, table: &Table<'_>) -> Option<ModelDef> {
     let base_url = table.require("base_url").and_then(|item| open(&item));
     let model = table.require("model").and_then(|item| open(&item));
     let api_key = table.take("api_key").and_then(|item| secret(&item));
+    let headers = secrets(table.take("headers"));
     let score = |key| table.take(key).and_then(|item| item.number(0.0..=1.0));
     let (cost, speed, intelligence) = (score("cost"), score("speed"), score("intelligence"));
     let context = table.take("context").and_then(|item| item.integer(1..=u64::MAX));
@@ -171,6 +172,7 @@ fn model(item: &Item<'_>, table: &Table<'_>) -> Option<ModelDef> {
         base_url: base_url?,
         model: model?,
         api_key,
+        headers: headers?,
         context,
         cost,
         speed,

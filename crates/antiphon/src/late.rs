@@ -102,12 +102,12 @@ impl<'a> Environment<'a> {
             }
         };
         Ok(ServerConfig {
-            allow: def.allow.clone().unwrap_or_default(),
+            allow: def.allow.clone(),
             timeout: def.timeout,
-            session: match def.session {
-                workflow::Session::Shared => None,
-                workflow::Session::PerRun => Some(Session::PerRun),
-            },
+            session: def.session.map(|session| match session {
+                workflow::Session::Shared => Session::Shared,
+                workflow::Session::PerRun => Session::PerRun,
+            }),
             elicitation: match def.elicitation {
                 workflow::Consent::Allow => Consent::Allow,
                 workflow::Consent::Ask => Consent::Ask,
@@ -140,6 +140,7 @@ impl<'a> Environment<'a> {
         let build = || -> Result<ModelConfig, MissingVar> {
             let mut config = ModelConfig::new(key, self.fill(&def.base_url)?, self.fill(&def.model)?);
             config.api_key = def.api_key.as_deref().map(|text| self.fill(text)).transpose()?.map(SecretString::from);
+            config.headers = self.hide(&def.headers)?;
             config.cost = def.cost.unwrap_or(config.cost);
             config.speed = def.speed.unwrap_or(config.speed);
             config.intelligence = def.intelligence.unwrap_or(config.intelligence);

@@ -125,7 +125,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
-    use antiphon_workflow::{Consent, Session};
+    use antiphon_workflow::Consent;
 
     use super::*;
 
@@ -140,7 +140,7 @@ mod tests {
             },
             allow: None,
             timeout: Duration::from_secs(60),
-            session: Session::Shared,
+            session: None,
             sampling: None,
             elicitation: Consent::Deny,
         };

@@ -2,6 +2,7 @@
 //!
 //! rmcp's own line transport drops what it can't read, and the call that waits for it hangs. This one tells that call.
 
+mod greeting;
 mod lines;
 mod process;
 mod salvage;
@@ -12,19 +13,20 @@ use std::sync::Arc;
 
 use rmcp::RoleClient;
 use rmcp::model::{
-    ClientJsonRpcMessage, ClientRequest, CustomResult, ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage,
-    ServerResult,
+    ClientJsonRpcMessage, ClientRequest, CustomResult, ErrorData, RequestId, ServerJsonRpcMessage, ServerResult,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use tokio::io::AsyncWriteExt;
-use tokio::process::{ChildStdin, ChildStdout};
+use tokio::process::ChildStdin;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
+pub(crate) use self::greeting::is_modern;
+use self::greeting::{Greeting, Next};
 use self::lines::{Line, Lines};
+use self::process::Output;
 pub(crate) use self::process::Process;
 use crate::config::ServerConfig;
 use crate::wire::{Wire, number};
@@ -38,11 +40,11 @@ const PREVIEW: usize = 200;
 
 /// The transport under rmcp.
 pub(crate) struct Pipe {
-    config: Arc<ServerConfig>,
     wire: Arc<Wire>,
     stdin: Arc<Mutex<Option<ChildStdin>>>,
-    lines: Lines<ChildStdout>,
+    lines: Lines<Output>,
     reading: Reading,
+    greeting: Greeting,
     /// Ends the process when the transport goes.
     _stop: DropGuard,
 }
@@ -53,10 +55,6 @@ struct Reading {
     wire: Arc<Wire>,
     /// Requests of the lifecycle, whose results rmcp must see as its own types.
     lifecycle: Vec<i64>,
-    /// `server/discover`, while its answer is awaited.
-    probe: Option<(i64, Instant)>,
-    /// `server/discover`, once it is taken for unanswered.
-    given_up: Option<i64>,
     /// Unreadable lines since the last readable one, and in all.
     noise: (usize, usize),
 }
@@ -72,14 +70,17 @@ struct Envelope<'a> {
 }
 
 impl Pipe {
-    /// Starts the server's process.
+    /// Starts the server's process. With `inquire`, an `initialize` that is sent may be answered by a version that knows none.
     ///
     /// # Errors
     /// See [`Process::spawn`].
-    pub(crate) fn spawn(config: &Arc<ServerConfig>, wire: &Arc<Wire>) -> Result<(Self, Process), String> {
+    pub(crate) fn spawn(
+        config: &Arc<ServerConfig>,
+        wire: &Arc<Wire>,
+        inquire: bool,
+    ) -> Result<(Self, Process), String> {
         let (process, pipes) = Process::spawn(config)?;
         let pipe = Self {
-            config: Arc::clone(config),
             wire: Arc::clone(wire),
             stdin: Arc::new(Mutex::new(Some(pipes.stdin))),
             lines: Lines::new(pipes.stdout, config.limits.message),
@@ -87,13 +88,23 @@ impl Pipe {
                 config: Arc::clone(config),
                 wire: Arc::clone(wire),
                 lifecycle: Vec::new(),
-                probe: None,
-                given_up: None,
                 noise: (0, 0),
             },
+            greeting: if inquire { Greeting::inquiring(config.limits.probe) } else { Greeting::plain() },
             _stop: process.stop.clone().drop_guard(),
         };
         Ok((pipe, process))
+    }
+}
+
+impl Pipe {
+    /// Whether the server has read all that was written to it. Systems that can't tell say yes.
+    fn has_read(&self) -> bool {
+        match self.stdin.try_lock().as_deref() {
+            Ok(Some(stdin)) => rustix::io::ioctl_fionread(stdin).map_or(true, |unread| unread == 0),
+            Ok(None) => true,
+            Err(_) => false,
+        }
     }
 }
 
@@ -101,25 +112,22 @@ impl rmcp::transport::Transport<RoleClient> for Pipe {
     type Error = io::Error;
 
     fn send(&mut self, message: ClientJsonRpcMessage) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        let message = self.greeting.outgoing(message);
         let id = match &message {
-            ClientJsonRpcMessage::Request(request) => number(&request.id),
+            Some(ClientJsonRpcMessage::Request(request)) => number(&request.id),
             _ => None,
         };
-        if let (ClientJsonRpcMessage::Request(request), Some(id)) = (&message, id) {
-            match request.request {
-                ClientRequest::DiscoverRequest(_) => {
-                    self.reading.lifecycle.push(id);
-                    self.reading.probe = Some((id, Instant::now() + self.config.limits.probe));
-                }
-                ClientRequest::InitializeRequest(_) | ClientRequest::SubscriptionsListenRequest(_) => {
-                    self.reading.lifecycle.push(id);
-                }
-                _ => {}
-            }
+        if let (Some(ClientJsonRpcMessage::Request(request)), Some(id)) = (&message, id)
+            && let ClientRequest::DiscoverRequest(_)
+            | ClientRequest::InitializeRequest(_)
+            | ClientRequest::SubscriptionsListenRequest(_) = request.request
+        {
+            self.reading.lifecycle.push(id);
         }
         let stdin = Arc::clone(&self.stdin);
         let wire = Arc::clone(&self.wire);
         async move {
+            let Some(message) = message else { return Ok(()) };
             let mut line = serde_json::to_vec(&message)?;
             line.push(b'\n');
             let mut stdin = stdin.lock().await;
@@ -138,28 +146,36 @@ impl rmcp::transport::Transport<RoleClient> for Pipe {
 
     async fn receive(&mut self) -> Option<ServerJsonRpcMessage> {
         loop {
-            let line = match self.reading.probe {
-                Some((_, until)) => tokio::select! {
-                    line = self.lines.next() => line,
-                    () = tokio::time::sleep_until(until) => return self.reading.give_up_probe(),
+            let line = match self.greeting.next_look() {
+                Some(at) => tokio::select! {
+                    line = self.lines.next() => Some(line),
+                    () = tokio::time::sleep_until(at) => None,
                 },
-                None => self.lines.next().await,
+                None => Some(self.lines.next().await),
             };
             let message = match line {
-                Ok(Some(Line::Whole(line))) => self.reading.whole(line),
-                Ok(Some(Line::Overlong(line))) => self.reading.overlong(&line),
-                Ok(None) => return None,
-                Err(error) => {
+                Some(Ok(Some(Line::Whole(line)))) => self.reading.whole(line),
+                Some(Ok(Some(Line::Overlong(line)))) => self.reading.overlong(&line),
+                Some(Ok(None)) => return None,
+                Some(Err(error)) => {
                     self.wire.broken(format!("can't be read from: {error}"));
                     return None;
                 }
+                None => None,
             };
-            if message.is_some() {
-                return message;
-            }
             if self.reading.noise.0 > MAX_NOISE {
                 self.wire.broken(format!("wrote {MAX_NOISE} lines to its standard output that are not MCP messages"));
                 return None;
+            }
+            let next = match message {
+                Some(message) => self.greeting.incoming(message),
+                None => self.greeting.look(self.has_read()),
+            };
+            match next {
+                Next::Wait => {}
+                Next::Tell(message) => return Some(message),
+                // Whether it has left shows in what comes back.
+                Next::Send(message) => drop(self.send(message).await),
             }
         }
     }
@@ -174,15 +190,6 @@ impl rmcp::transport::Transport<RoleClient> for Pipe {
 }
 
 impl Reading {
-    /// Answers `server/discover` in the server's stead, so that rmcp goes on to `initialize`.
-    fn give_up_probe(&mut self) -> Option<ServerJsonRpcMessage> {
-        let (id, _) = self.probe.take()?;
-        self.given_up = Some(id);
-        self.wire.forget(id);
-        let error = ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "no answer to server/discover", None);
-        Some(ServerJsonRpcMessage::error(error, Some(RequestId::Number(id))))
-    }
-
     fn whole(&mut self, line: &[u8]) -> Option<ServerJsonRpcMessage> {
         let line = line.trim_ascii();
         if line.is_empty() {
@@ -196,29 +203,24 @@ impl Reading {
             None => envelope.id.and_then(|id| serde_json::from_str(id.get()).ok()).and_then(|id| number(&id)),
             Some(_) => None,
         };
-        if let Some(id) = answers {
-            if self.given_up == Some(id) {
-                tracing::debug!(server = %self.config.name, "late answer to server/discover");
-                return None;
-            }
-            if let Some(result) = envelope.result.filter(|_| !self.lifecycle.contains(&id)) {
-                // A large result is parsed once, and into what callers want: rmcp would try it on a dozen types.
-                return match serde_json::from_str(result.get()) {
-                    Ok(result) => {
-                        self.noise.0 = 0;
-                        let result = ServerResult::CustomResult(CustomResult::new(result));
-                        Some(ServerJsonRpcMessage::response(result, RequestId::Number(id)))
-                    }
-                    Err(error) => self.broken(line, b"", line.len(), &format!("a result that can't be read ({error})")),
-                };
-            }
+        if let Some(id) = answers
+            && let Some(result) = envelope.result.filter(|_| !self.lifecycle.contains(&id))
+        {
+            // A large result is parsed once, and into what callers want: rmcp would try it on a dozen types.
+            return match serde_json::from_str(result.get()) {
+                Ok(result) => {
+                    self.noise.0 = 0;
+                    let result = ServerResult::CustomResult(CustomResult::new(result));
+                    Some(ServerJsonRpcMessage::response(result, RequestId::Number(id)))
+                }
+                Err(error) => self.broken(line, b"", line.len(), &format!("a result that can't be read ({error})")),
+            };
         }
         match serde_json::from_slice::<ServerJsonRpcMessage>(line) {
             Ok(message) => {
                 self.noise.0 = 0;
                 if let Some(id) = answers.filter(|id| self.lifecycle.contains(id)) {
                     self.wire.forget(id);
-                    self.probe.take_if(|probe| probe.0 == id);
                 }
                 Some(message)
             }

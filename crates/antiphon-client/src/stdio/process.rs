@@ -1,16 +1,21 @@
 //! A server's process, from its start to the end of everything that it started.
 
 use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use secrecy::ExposeSecret;
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::lines::{Line, Lines};
@@ -29,16 +34,60 @@ pub(crate) struct Process {
     /// Ends the process when cancelled. Close its input first.
     pub(crate) stop: CancellationToken,
     /// How it ended.
-    ended: watch::Receiver<Option<String>>,
+    ended: Ended,
     last_words: LastWords,
 }
 
-type LastWords = Arc<Mutex<VecDeque<String>>>;
+type Ended = watch::Receiver<Option<String>>;
+type LastWords = Arc<Mutex<Words>>;
+
+/// What a process has written to its standard error.
+#[derive(Debug)]
+struct Words {
+    last: VecDeque<String>,
+    /// When it last wrote, or was started.
+    at: Instant,
+}
 
 /// The pipes of a process.
 pub(crate) struct Pipes {
     pub(crate) stdin: ChildStdin,
-    pub(crate) stdout: ChildStdout,
+    pub(crate) stdout: Output,
+}
+
+/// A process's standard output.
+///
+/// When nobody wants to read it any more it is still read, until the process has ended: one whose input was closed may have
+/// something left to say, and is not to stumble over a pipe that is broken.
+pub(crate) struct Output {
+    /// There until this is dropped.
+    stdout: Option<ChildStdout>,
+    ended: Ended,
+}
+
+impl AsyncRead for Output {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stdout {
+            Some(stdout) => Pin::new(stdout).poll_read(cx, buf),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        // Without a runtime this program ends as well.
+        if let (Some(mut stdout), Ok(runtime)) = (self.stdout.take(), Handle::try_current()) {
+            let mut ended = self.ended.clone();
+            runtime.spawn(async move {
+                let mut nowhere = tokio::io::sink();
+                tokio::select! {
+                    _ = tokio::io::copy(&mut stdout, &mut nowhere) => {}
+                    _ = ended.wait_for(Option::is_some) => {}
+                }
+            });
+        }
+    }
 }
 
 impl Process {
@@ -66,7 +115,7 @@ impl Process {
             command.current_dir(cwd);
         }
         let mut child = command.spawn().map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => match cwd.as_ref().filter(|cwd| !cwd.is_dir()) {
+            io::ErrorKind::NotFound => match cwd.as_ref().filter(|cwd| !cwd.is_dir()) {
                 Some(cwd) => format!("did not start: its directory {} does not exist", cwd.display()),
                 None => format!("did not start: there is no command `{program}`"),
             },
@@ -76,7 +125,7 @@ impl Process {
         else {
             return Err("did not start: it has no pipes".into());
         };
-        let last_words = LastWords::default();
+        let last_words = Arc::new(Mutex::new(Words { last: VecDeque::new(), at: Instant::now() }));
         let listening = tokio::spawn(listen(stderr, Arc::clone(config), Arc::clone(&last_words)));
         let stop = CancellationToken::new();
         let (report, ended) = watch::channel(None);
@@ -87,6 +136,7 @@ impl Process {
             let _ = tokio::time::timeout(Duration::from_millis(100), listening).await;
             report.send_replace(Some(status));
         });
+        let stdout = Output { stdout: Some(stdout), ended: ended.clone() };
         Ok((Self { stop, ended, last_words }, Pipes { stdin, stdout }))
     }
 
@@ -101,7 +151,12 @@ impl Process {
     /// The end of what it wrote to its standard error.
     pub(crate) fn last_words(&self) -> String {
         let words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
-        words.iter().map(String::as_str).collect::<Vec<_>>().join(" | ")
+        words.last.iter().map(String::as_str).collect::<Vec<_>>().join(" | ")
+    }
+
+    /// When it last wrote there, or was started.
+    pub(crate) fn last_heard(&self) -> Instant {
+        self.last_words.lock().unwrap_or_else(PoisonError::into_inner).at
     }
 }
 
@@ -147,10 +202,11 @@ async fn listen(stderr: impl AsyncRead + Unpin, config: Arc<ServerConfig>, last_
         }
         tracing::info!(target: "antiphon::server", server = %config.name, "{line}");
         let mut words = last_words.lock().unwrap_or_else(PoisonError::into_inner);
-        if words.len() == LAST_LINES {
-            words.pop_front();
+        if words.last.len() == LAST_LINES {
+            words.last.pop_front();
         }
-        words.push_back(line.into_owned());
+        words.last.push_back(line.into_owned());
+        words.at = Instant::now();
     };
     let mut lines = Lines::new(stderr, LINE_BYTES);
     while let Ok(Some(line)) = lines.next().await {

@@ -10,8 +10,9 @@ use axum::extract::{Request, State as Shared};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData, GetTaskParams, GetTaskResult,
-    ListToolsResult, PaginatedRequestParams, ProtocolVersion, ServerCapabilities, ServerConfig as ServerInfo,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorCode, ErrorData, GetTaskParams,
+    GetTaskResult, ListToolsResult, PaginatedRequestParams, ProtocolVersion, ServerCapabilities,
+    ServerConfig as ServerInfo,
 };
 use rmcp::service::RequestContext;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
@@ -79,8 +80,10 @@ impl ServerHandler for Good {
             }
             "routed" => {
                 let parts = context.extensions.get::<axum::http::request::Parts>();
-                let region = parts.and_then(|parts| parts.headers.get("mcp-param-region")?.to_str().ok());
-                Ok(said(region.unwrap_or("no header")))
+                match parts.and_then(|parts| parts.headers.get("mcp-param-region")?.to_str().ok()) {
+                    Some(region) => Ok(said(region)),
+                    None => Err(ErrorData::new(ErrorCode::HEADER_MISMATCH, "Mcp-Param-Region is missing", None)),
+                }
             }
             "abandon" => {
                 context.ct.cancelled().await;
@@ -176,12 +179,19 @@ async fn a_hundred_calls_are_under_way_at_once() {
 
 #[tokio::test]
 async fn annotated_arguments_are_mirrored_in_headers() {
-    let (config, _) = good(MODERN).await;
-    let client = Client::new(config);
-    client.tools(&CallContext::detached()).await.unwrap();
-    let outcome = call(&client, "routed", json!({ "region": "eu-1" })).await.unwrap();
-    assert_eq!(text(&outcome), "eu-1");
-    client.shutdown().await;
+    for listed in [true, false] {
+        let (config, _) = good(MODERN).await;
+        let client = Client::new(config);
+        if listed {
+            client.tools(&CallContext::detached()).await.unwrap();
+        }
+        // A run that goes on after a crash calls without having seen the list: the server's refusal makes up for it.
+        let outcome = call(&client, "routed", json!({ "region": "eu-1" })).await.unwrap();
+        assert_eq!(text(&outcome), "eu-1");
+        let error = call(&client, "routed", json!({})).await.unwrap_err();
+        assert_eq!((error.kind, error.in_doubt, error.code), (ErrorKind::Rpc, false, Some(-32020)));
+        client.shutdown().await;
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::*;
-use antiphon_client::{CallContext, Client, Era, ErrorKind, Outcome, State, Transport, What};
+use antiphon_client::{CallContext, Client, Era, ErrorKind, Outcome, ServerConfig, State, Transport, What};
 use serde_json::{Map, json};
 use tokio::time::Instant;
 
@@ -16,21 +16,92 @@ async fn a_modern_server() {
     client.shutdown().await;
 }
 
+/// The methods that the server has heard in its greeting.
+async fn greeting(client: &Client) -> String {
+    let heard = call(client, "heard", json!({})).await.unwrap();
+    let methods = text(&heard).split(' ').filter(|method| !["tools/call", "subscriptions/listen"].contains(method));
+    methods.collect::<Vec<_>>().join(" ")
+}
+
 #[tokio::test]
 async fn a_server_is_greeted_as_it_wanted_to_be_last_time() {
     for (mode, era, first, later) in [
         ("modern", Era::Modern, "server/discover", "server/discover"),
-        ("legacy", Era::Legacy, "server/discover", "initialize"),
-        ("ignores-discover", Era::Legacy, "server/discover", "initialize"),
-        ("dies-on-discover", Era::Legacy, "initialize", "initialize"),
+        (
+            "legacy",
+            Era::Legacy,
+            "server/discover initialize notifications/initialized",
+            "initialize notifications/initialized",
+        ),
+        (
+            "ignores-discover",
+            Era::Legacy,
+            "server/discover initialize notifications/initialized",
+            "initialize notifications/initialized",
+        ),
+        (
+            "dies-on-discover",
+            Era::Legacy,
+            "initialize notifications/initialized",
+            "initialize notifications/initialized",
+        ),
     ] {
         let client = client(mode);
-        assert_eq!(text(&call(&client, "greeting", json!({})).await.unwrap()), first, "{mode}");
+        assert_eq!(greeting(&client).await, first, "{mode}");
         assert!(matches!(client.state(), State::Ready(found) if found == era), "{mode}");
         let _ = call(&client, "die", json!({})).await.unwrap_err();
-        assert_eq!(text(&call(&client, "greeting", json!({})).await.unwrap()), later, "{mode}");
+        assert_eq!(greeting(&client).await, later, "{mode}");
         client.shutdown().await;
     }
+}
+
+/// The same process that was asked first serves in the end: nothing was started anew.
+#[tokio::test]
+async fn a_slow_answer_to_discover_is_an_answer() {
+    for (mode, era, heard) in [
+        // Its time starts when it has read the question.
+        ("loads", Era::Modern, "server/discover"),
+        ("ponders", Era::Modern, "server/discover initialize"),
+        ("discovers-last", Era::Modern, "server/discover initialize"),
+        // It has agreed to the old protocol after all, and may be bound to it.
+        ("ponders-and-agrees", Era::Legacy, "server/discover initialize notifications/initialized"),
+    ] {
+        let client = client(mode);
+        assert_eq!(greeting(&client).await, heard, "{mode}");
+        assert!(matches!(client.state(), State::Ready(found) if found == era), "{mode}: {:?}", client.state());
+        client.tools(&CallContext::detached()).await.unwrap();
+        client.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_start_may_take_long_while_it_says_what_it_does() {
+    let mut config = fixture("compiles");
+    config.limits.start = Duration::from_millis(700);
+    let client = Client::new(config.clone());
+    assert_eq!(echo(&client, "built").await, "built");
+    client.shutdown().await;
+
+    config = fixture("compiles-forever");
+    config.limits.longest_start = Duration::from_secs(1);
+    let error = call(&Client::new(config), "echo", json!({})).await.unwrap_err().to_string();
+    let account = "server `fixture` did not start: no answer to the handshake within 1s; its last words: Compiling";
+    assert!(error.starts_with(account), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_may_finish_what_it_says_when_its_input_is_closed() {
+    let account = std::env::temp_dir().join(format!("antiphon-farewell-{}", std::process::id()));
+    let mut config = fixture("says-farewell");
+    if let Transport::Stdio { env, .. } = &mut config.transport {
+        env.push(("FAREWELL".into(), account.display().to_string().into()));
+    }
+    let client = Client::new(config);
+    echo(&client, "hello").await;
+    client.shutdown().await;
+    let said = std::fs::read_to_string(&account).unwrap();
+    std::fs::remove_file(&account).unwrap();
+    assert_eq!(said, "all said");
 }
 
 #[tokio::test]
@@ -58,7 +129,7 @@ async fn callers_that_come_first_share_the_start() {
 #[tokio::test]
 async fn the_catalogue_has_every_page_and_keeps_to_allow() {
     let mut config = fixture("modern");
-    config.allow = vec!["e*".into(), "look".into(), "silent".into()];
+    config.allow = Some(vec!["e*".into(), "look".into(), "silent".into()]);
     let client = Client::new(config);
     let catalogue = client.tools(&CallContext::detached()).await.unwrap();
     let names: Vec<_> = catalogue.tools().map(|tool| tool.name.as_str()).collect();
@@ -68,6 +139,14 @@ async fn the_catalogue_has_every_page_and_keeps_to_allow() {
     assert!(look.read_only() && !look.idempotent());
     assert_eq!(look.fingerprint.len(), 64);
     assert_ne!(look.fingerprint, catalogue.get("echo").unwrap().fingerprint);
+    client.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_allowed_nothing_has_no_tools() {
+    let client = Client::new(ServerConfig { allow: Some(Vec::new()), ..fixture("modern") });
+    let catalogue = client.tools(&CallContext::detached()).await.unwrap();
+    assert_eq!((catalogue.tools().count(), catalogue.withheld().len()), (0, 4));
     client.shutdown().await;
 }
 

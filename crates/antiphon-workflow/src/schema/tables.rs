@@ -29,7 +29,8 @@ pub(super) struct Server {
     allow: Option<Vec<String>>,
     /// How long it may be silent during a call; progress resets it. By default `"60s"`.
     timeout: Option<Duration>,
-    /// Whether all runs share one connection, or each has its own. By default `"shared"`.
+    /// Whether all runs share one connection, or each has its own. By default they share it, but for a server that may ask
+    /// people and speaks a protocol in which its questions would not say whose they are (before 2026-07-28).
     session: Option<Session>,
     /// What it may ask of models. By default nothing.
     sampling: Option<Sampling>,
@@ -91,6 +92,8 @@ pub(super) struct Model {
     model: String,
     /// The key, usually `"${SOME_API_KEY}"`. Kept out of logs, errors and traces.
     api_key: Option<String>,
+    /// Headers of every request. Kept out of logs, errors and traces.
+    headers: Option<BTreeMap<String, String>>,
     /// The longest prompt and answer together, in tokens.
     #[schemars(range(min = 1))]
     context: Option<u64>,

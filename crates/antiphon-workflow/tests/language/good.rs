@@ -62,5 +62,6 @@ fn variables_are_named() {
         tracker.iter().map(|variable| (variable.name.as_str(), variable.optional, variable.secret)).collect();
     assert_eq!(shown, [("LEVEL", true, false), ("TRACKER_TOKEN", false, true)]);
     let smart = env::model_variables(&checked.project.models["smart"]);
-    assert_eq!((smart[0].name.as_str(), smart[0].secret), ("MODEL_KEY", true));
+    let shown: Vec<_> = smart.iter().map(|variable| (variable.name.as_str(), variable.secret)).collect();
+    assert_eq!(shown, [("MODEL_KEY", true), ("TEAM_KEY", true)]);
 }
