@@ -10,6 +10,7 @@ mod relay;
 mod seat;
 mod socket;
 mod transcript;
+mod until;
 pub mod verbs;
 
 pub use self::door::{Attach, Door};

@@ -20,6 +20,7 @@ use super::door::Attach;
 use super::lock::{Holder, Lock};
 use super::relay::Link;
 use super::socket::Socket;
+use super::until::Until;
 use crate::exposed::Shelf;
 use crate::fault::Fault;
 use crate::key;
@@ -168,13 +169,11 @@ impl Reception {
             params: Attach,
         }
 
-        let (reader, mut writer) = stream.into_split();
+        let (reader, writer) = stream.into_split();
+        let mut writer = Until::new(writer, self.stopping.clone());
         let mut reader = BufReader::new(reader);
         let mut first = Vec::new();
-        tokio::select! {
-            () = self.stopping.cancelled() => return Ok(()),
-            read = async { (&mut reader).take(MAX_GREETING).read_until(b'\n', &mut first).await } => read?,
-        };
+        (&mut reader).take(MAX_GREETING).read_until(b'\n', &mut first).await?;
         let greeting = serde_json::from_slice::<Greeting>(&first).ok().filter(|said| said.method == Attach::METHOD);
         let Some(Greeting { id, params, .. }) = greeting else {
             // The command line: nothing but its own requests.
@@ -219,8 +218,11 @@ async fn accept(socket: Socket, reception: Arc<Reception>, tasks: TaskTracker) {
             Ok(stream) => {
                 let reception = reception.clone();
                 tasks.spawn(async move {
-                    if let Err(error) = reception.receive(stream).await {
-                        tracing::debug!(%error, "a connection ended badly");
+                    tokio::select! {
+                        () = reception.stopping.cancelled() => {}
+                        received = reception.receive(stream) => if let Err(error) = received {
+                            tracing::debug!(%error, "a connection ended badly");
+                        }
                     }
                 });
             }

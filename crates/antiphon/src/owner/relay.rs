@@ -107,6 +107,8 @@ pub(super) fn lines(reader: Box<dyn AsyncRead + Send + Unpin>) -> mpsc::Receiver
             let mut line = Vec::new();
             match reader.read_until(b'\n', &mut line).await {
                 Ok(0) | Err(_) => break,
+                // An owner that was killed leaves half a line; its successor says the whole.
+                Ok(_) if line.last() != Some(&b'\n') => break,
                 Ok(_) => {
                     while line.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
                         line.pop();
@@ -171,5 +173,22 @@ mod tests {
         assert!(second.lines.next_line().await.unwrap().is_none(), "the host's end is passed on");
         drop(second);
         relay.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn half_an_answer_is_kept_from_the_host() {
+        let (mut host, host_link) = End::pair();
+        let (mut first, first_link) = End::pair();
+        let (mut second, second_link) = End::pair();
+        let mut links = vec![second_link, first_link];
+        tokio::spawn(relay(host_link, async move || links.pop().ok_or_else(|| Fault::internal("no third owner"))));
+
+        host.say(json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list" })).await;
+        first.hear().await;
+        first.writer.write_all(br#"{ "jsonrpc": "2.0", "id": 1, "res"#).await.unwrap();
+        drop(first);
+        second.hear().await;
+        second.say(json!({ "jsonrpc": "2.0", "id": 1, "result": {} })).await;
+        assert_eq!(host.hear().await, json!({ "jsonrpc": "2.0", "id": 1, "result": {} }));
     }
 }
