@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::http::{Hangup, Url};
 
 /// How long anything may take before the test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The protocol version of each era.
 const LEGACY: &str = "2025-11-25";
@@ -53,7 +53,7 @@ pub struct Host {
     era: Era,
     capabilities: Value,
     next_id: u64,
-    /// Requests and notifications that the server sent, in order.
+    /// What was heard and not yet asked for, in order.
     pub inbox: VecDeque<Value>,
 }
 
@@ -191,28 +191,26 @@ impl Host {
         }
     }
 
-    /// The response to a request; what comes before it goes to the inbox.
+    /// The response to a request; what else comes meanwhile stays in the inbox.
     pub fn response(&mut self, id: u64) -> Option<Value> {
+        self.find(|message| message.get("method").is_none() && message["id"] == id)
+    }
+
+    /// The next request or notification of this method; what else comes meanwhile stays in the inbox.
+    pub fn pushed(&mut self, method: &str) -> Value {
+        self.find(|message| message["method"] == method).expect("the server is there")
+    }
+
+    fn find(&mut self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+        if let Some(place) = self.inbox.iter().position(&wanted) {
+            return self.inbox.remove(place);
+        }
         loop {
             let message = self.hear()?;
-            if message.get("method").is_none() && message["id"] == json!(id) {
+            if wanted(&message) {
                 return Some(message);
             }
             self.inbox.push_back(message);
-        }
-    }
-
-    /// The next request or notification of this method; what is not passes by, but responses must not.
-    pub fn pushed(&mut self, method: &str) -> Value {
-        loop {
-            let message = match self.inbox.pop_front() {
-                Some(message) => message,
-                None => self.hear().expect("the server is there"),
-            };
-            assert!(message.get("method").is_some(), "a response instead of {method}: {message}");
-            if message["method"] == method {
-                return message;
-            }
         }
     }
 

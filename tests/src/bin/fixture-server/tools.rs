@@ -50,6 +50,7 @@ pub async fn call(name: &str, call: &Call<'_>) -> Option<Answer> {
     let answer = match name {
         "echo" => done(Value::Object(call.arguments.clone())),
         "sleep" => done(json!({ "value": call.value("value") })),
+        "gate" => gate(call).await,
         "set_kv" => set_kv(call),
         "charge" => effect(call, "charge", "charges"),
         "refund" => effect(call, "refund", "refunds"),
@@ -69,6 +70,14 @@ pub async fn call(name: &str, call: &Call<'_>) -> Option<Answer> {
         tokio::time::sleep(Duration::from_millis(call.int("ms", 0))).await;
     }
     Some(answer)
+}
+
+/// Under way until a test makes the file.
+async fn gate(call: &Call<'_>) -> Answer {
+    while !std::path::Path::new(call.str("path", "")).exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    done(json!({ "value": call.value("value") }))
 }
 
 /// Writes once for each idempotency key: a repeated call gets the first one's answer.
@@ -160,6 +169,12 @@ pub fn list() -> Vec<Tool> {
     vec![
         tool("echo", "Gives its arguments back", object!({}), read_only()),
         tool("sleep", "Waits `ms`, then gives `value` back", object!({ "ms": int(), "value": {} }), read_only()),
+        tool(
+            "gate",
+            "Waits until there is a file, then gives `value` back",
+            object!({ "path": string(), "value": {} }),
+            read_only(),
+        ),
         tool(
             "set_kv",
             "Sets a key, once for each idempotency key",
