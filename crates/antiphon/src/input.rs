@@ -38,10 +38,10 @@ pub fn typed(key: &str, text: &str, property: Option<&Value>) -> Result<Value, F
         _ if types.is_empty() || takes("string") => Ok(Value::String(text.to_owned())),
         _ => {
             let hint = match takes("array") || takes("object") {
-                true => format!("write it as JSON, for example --input '{key}=[1, 2]'"),
-                false => format!("write --input {key}=…, with a value of that type"),
+                true => format!("write it as JSON, for example '{key}=[1, 2]'"),
+                false => format!("write {key}=…, with a value of that type"),
             };
-            Err(Fault::usage(format!("--input {key}={text}: not a value of type {}", types.join(" or ")), hint))
+            Err(Fault::usage(format!("{key}={text}: not a value of type {}", types.join(" or ")), hint))
         }
     }
 }
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_named() {
-        assert_eq!(parsed(&["count=many"]).unwrap_err(), "--input count=many: not a value of type integer");
+        assert_eq!(parsed(&["count=many"]).unwrap_err(), "count=many: not a value of type integer");
         assert_eq!(parsed(&["colour=red"]).unwrap_err(), "there is no input `colour`");
         assert_eq!(parsed(&["plain"]).unwrap_err(), "--input plain: neither key=value, nor @file.json, nor -");
         assert!(parsed(&["@/no/such/file.json"]).unwrap_err().starts_with("can't read /no/such/file.json"));

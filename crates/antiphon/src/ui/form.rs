@@ -1,6 +1,6 @@
 //! A run's questions, asked on the terminal.
 
-use antiphon_kernel::{Action, Answer, Asking, Question};
+use antiphon_kernel::{Action, Answer, Asking, Question, expr};
 use dialoguer::console::Term;
 use dialoguer::{Input, MultiSelect, Select};
 use serde_json::{Map, Value, json};
@@ -163,7 +163,7 @@ fn field_value(term: &Term, name: &str, field: &Value, required: bool) -> dialog
     let default = field.get("default").map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
     let check = |text: &String| match text.is_empty() && !required {
         true => Ok(()),
-        false => input::typed(name, text, Some(field)).map(drop).map_err(|fault| fault.message()),
+        false => fitting(name, text, field).map(drop),
     };
     let mut ask = Input::new().with_prompt(prompt).allow_empty(!required).validate_with(check);
     if let Some(default) = default {
@@ -173,7 +173,14 @@ fn field_value(term: &Term, name: &str, field: &Value, required: bool) -> dialog
     if text.is_empty() && !required {
         return Ok(None);
     }
-    Ok(input::typed(name, &text, Some(field)).ok())
+    Ok(fitting(name, &text, field).ok())
+}
+
+/// What was typed as the value that the field takes.
+fn fitting(name: &str, text: &str, field: &Value) -> Result<Value, String> {
+    let value = input::typed(name, text, Some(field)).map_err(|fault| fault.message())?;
+    expr::validate(field, &value)?;
+    Ok(value)
 }
 
 fn select(
