@@ -7,7 +7,7 @@ use std::sync::Arc;
 use miette::{LabeledSpan, Severity, SourceCode};
 use serde_json::{Value, json};
 
-use crate::code::Code;
+use crate::code::{Code, UNREADABLE};
 use crate::secrets;
 
 /// One file as it was given: what the places of diagnostics are in.
@@ -91,6 +91,12 @@ impl Diagnostic {
             text: place.text.clone(),
             labels: vec![(place.text.first_line(&place.span), String::new())],
         }
+    }
+
+    /// A workflow file that can't be read at all.
+    pub fn unreadable(path: &str, why: impl fmt::Display) -> Self {
+        let place = Place { text: Arc::new(Text::new(path, "")), span: 0..0 };
+        Self::new(UNREADABLE, &place, format!("this file can't be read: {why}"))
     }
 
     /// What to do about it.

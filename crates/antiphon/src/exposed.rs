@@ -10,7 +10,7 @@ use antiphon_workflow::{Checked, Workflow};
 use tokio::time::sleep;
 
 use crate::fault::Fault;
-use crate::project::{Place, broken, shown};
+use crate::project::{Place, shown};
 use crate::world::World;
 
 /// How often served files are looked at for changes.
@@ -37,7 +37,7 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Served>, Fault> {
             let chosen = |workflow: &&Workflow| wanted.as_ref().is_none_or(|path| workflow.path == *path);
             let workflows: Vec<Workflow> = checked.project.workflows.values().filter(chosen).cloned().collect();
             if workflows.is_empty() {
-                return Err(broken(&checked, wanted.as_deref()));
+                return Err(place.broken(&checked));
             }
             Ok(Served { place, checked, workflows })
         })

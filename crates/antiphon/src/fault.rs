@@ -61,9 +61,10 @@ impl From<EngineError> for Fault {
             EngineError::KernelVersion { .. } => {
                 Self::internal_with(error, "finish it with the antiphon that started it, or cancel it there")
             }
-            EngineError::InvalidInput { .. } | EngineError::InvalidAnswer { .. } | EngineError::KeyReused => {
-                Self::new(Exit::Usage, miette!("{error}"))
+            EngineError::InvalidInput { .. } => {
+                Self::usage(error, "write --input key=value; the workflow's [input] says what it takes")
             }
+            EngineError::InvalidAnswer { .. } | EngineError::KeyReused => Self::new(Exit::Usage, miette!("{error}")),
         }
     }
 }

@@ -51,7 +51,7 @@ fn main() -> ExitCode {
 
 fn report(fault: &Fault) -> ExitCode {
     for report in &fault.reports {
-        eprintln!("{report:?}");
+        ui::note(format_args!("{report:?}"));
     }
     fault.exit.into()
 }
@@ -67,5 +67,7 @@ fn log_to_stderr() {
         .with_ansi(io::stderr().is_terminal())
         .without_time()
         .with_target(false)
+        // Standard error may be gone: nobody is left to be told.
+        .log_internal_errors(false)
         .init();
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use antiphon_workflow::{Checked, Project, SourceFile, Sources, Workflow};
+use antiphon_workflow::{Checked, Diagnostic, Project, SourceFile, Sources, Workflow};
 use miette::Report;
 
 use crate::fault::Fault;
@@ -46,13 +46,27 @@ impl Place {
         Ok(here)
     }
 
-    /// Reads and checks every workflow of the folder.
+    /// Reads and checks every workflow of the folder. One that can't be read hides no other.
     pub fn load(&self) -> Result<Checked, Fault> {
-        let (configs, workflows): (Vec<_>, Vec<_>) = self.files().into_iter().partition(|file| is_config(file));
-        let workflows = workflows.iter().map(|file| read(file)).collect::<Result<_, _>>()?;
-        let configs = configs.iter().map(|file| read(file)).collect::<Result<_, _>>()?;
+        let (configs, files): (Vec<_>, Vec<_>) = self.files().into_iter().partition(|file| is_config(file));
+        let mut workflows = Vec::new();
+        let mut unreadable = Vec::new();
+        for file in &files {
+            match read(file) {
+                Ok(source) => workflows.push(source),
+                Err(why) => unreadable.push(Diagnostic::unreadable(&shown(file), why)),
+            }
+        }
+        let config = |file: &PathBuf| {
+            read(file).map_err(|why| {
+                Fault::usage(format!("can't read {}: {why}", shown(file)), "the workflows of its folder need it")
+            })
+        };
+        let configs = configs.iter().map(config).collect::<Result<_, _>>()?;
         let read = |path: &str| fs::read_to_string(path).map_err(|error| error.to_string());
-        Ok(Project::load(&Sources { workflows, configs, read: &read }))
+        let mut checked = Project::load(&Sources { workflows, configs, read: &read });
+        checked.diagnostics.extend(unreadable);
+        Ok(checked)
     }
 
     /// The files of the place: the folder's workflows, and the `antiphon.toml`s that apply, the nearest first.
@@ -71,9 +85,27 @@ impl Place {
         let checked = self.load()?;
         let path = shown(file);
         let Some(workflow) = checked.project.workflows.values().find(|workflow| workflow.path == path).cloned() else {
-            return Err(broken(&checked, Some(&path)));
+            return Err(self.broken(&checked));
         };
         Ok(Loaded { place: self.clone(), project: checked.project, workflow })
+    }
+
+    /// What keeps its file (or, without one, its folder) from being used.
+    pub fn broken(&self, checked: &Checked) -> Fault {
+        let path = self.file.as_deref().map(shown);
+        let errors = || checked.diagnostics.iter().filter(|diagnostic| diagnostic.is_error());
+        let own: Vec<_> =
+            errors().filter(|diagnostic| path.as_ref().is_none_or(|path| diagnostic.path() == path)).collect();
+        // Nothing wrong with the file itself: it calls one that is broken.
+        let chosen = if own.is_empty() { errors().collect() } else { own };
+        if chosen.is_empty() {
+            let here = shown(self.file.as_ref().unwrap_or(&self.folder));
+            return Fault::usage(
+                format!("there is no workflow in {here}"),
+                "a workflow file has at least one [steps.ID]",
+            );
+        }
+        Fault::check(chosen.into_iter().map(|diagnostic| Report::new(diagnostic.clone())).collect())
     }
 }
 
@@ -85,18 +117,6 @@ pub struct Loaded {
     pub project: Project,
     /// The workflow.
     pub workflow: Workflow,
-}
-
-/// What keeps a file (or, without one, a folder) from being used.
-pub fn broken(checked: &Checked, path: Option<&str>) -> Fault {
-    let errors = || checked.diagnostics.iter().filter(|diagnostic| diagnostic.is_error());
-    let own: Vec<_> = errors().filter(|diagnostic| path.is_none_or(|path| diagnostic.path() == path)).collect();
-    // Nothing wrong with the file itself: it calls one that is broken.
-    let chosen = if own.is_empty() { errors().collect() } else { own };
-    if chosen.is_empty() {
-        return Fault::usage("there is no workflow here", "a workflow file has at least one [steps.ID]");
-    }
-    Fault::check(chosen.into_iter().map(|diagnostic| Report::new(diagnostic.clone())).collect())
 }
 
 /// Whether this is a project's own file.
@@ -111,7 +131,7 @@ fn workflow_files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = entries
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == "toml") && !is_config(path))
-        .filter(|path| fs::read_to_string(path).is_ok_and(|text| says_workflow(&text)))
+        .filter(|path| fs::read(path).is_ok_and(|bytes| says_workflow(&String::from_utf8_lossy(&bytes))))
         .collect();
     files.sort();
     files
@@ -126,9 +146,14 @@ fn says_workflow(text: &str) -> bool {
     })
 }
 
-fn read(path: &Path) -> Result<SourceFile, Fault> {
-    let text = fs::read_to_string(path)
-        .map_err(|e| Fault::usage(format!("can't read {}: {e}", shown(path)), "a workflow file is UTF-8 text"))?;
+/// Reads a file; else says why it can't be.
+fn read(path: &Path) -> Result<SourceFile, String> {
+    let bytes = fs::read(path).map_err(|error| error.to_string())?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let line =
+            error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() + 1;
+        format!("line {line} is not UTF-8 text")
+    })?;
     Ok(SourceFile { path: shown(path), text })
 }
 

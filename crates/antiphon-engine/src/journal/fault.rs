@@ -18,6 +18,12 @@ pub(crate) fn explain(path: &Path, error: &rusqlite::Error) -> EngineError {
                 "no room for the database {path}: free some space, or raise its limit; its runs go on by themselves then"
             )
         }
+        Some(ErrorCode::SystemIoFailure) => {
+            format!(
+                "the database {path} can't be read or written ({error}): its disk may be over a quota or a file size limit, or \
+                 failing"
+            )
+        }
         Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             format!("{path} is damaged, or no database ({error}): restore a copy, or move it out of the way")
         }

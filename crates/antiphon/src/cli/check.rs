@@ -9,7 +9,8 @@ use miette::Report;
 use super::print;
 use crate::exit::Exit;
 use crate::fault::Fault;
-use crate::project::{Place, broken, is_config, shown};
+use crate::project::{Place, is_config, shown};
+use crate::ui;
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
@@ -36,19 +37,19 @@ pub fn check(args: CheckArgs) -> Result<Exit, Fault> {
         let diagnostics: Vec<&Diagnostic> = checked.diagnostics.iter().filter(|one| about(one.path())).collect();
         let found = checked.project.workflows.values().filter(|workflow| about(&workflow.path)).count();
         if found == 0 && diagnostics.is_empty() {
-            return Err(broken(&checked, wanted.as_deref()));
+            return Err(place.broken(&checked));
         }
         files += found;
         errors += diagnostics.iter().filter(|one| one.is_error()).count();
         for diagnostic in diagnostics {
             match args.json {
                 true => print::json(&diagnostic.to_json(), true)?,
-                false => eprintln!("{:?}", Report::new(diagnostic.clone())),
+                false => ui::note(format_args!("{:?}", Report::new(diagnostic.clone()))),
             }
         }
     }
     if !args.json {
-        eprintln!("{}, {}", count(files, "sound workflow"), count(errors, "error"));
+        ui::note(format_args!("{}, {}", count(files, "sound workflow"), count(errors, "error")));
     }
     Ok(if errors == 0 { Exit::Ok } else { Exit::Usage })
 }

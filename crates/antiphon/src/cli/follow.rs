@@ -1,6 +1,7 @@
 //! Following a run until it ends, or needs somebody who is not here.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use antiphon_engine::Run;
@@ -48,11 +49,19 @@ enum Ending {
     Stopped,
 }
 
+/// What came of a question on the terminal.
+enum Put {
+    Answered(Answer),
+    LeftOpen,
+    /// Ctrl-C: the form reads it as a key.
+    Interrupted,
+}
+
 impl Follow<'_> {
     /// Follows the run of this id and prints what comes of it.
     pub async fn follow(&self, id: &str) -> Result<Exit, Fault> {
         let mut live = Live::new();
-        let (ending, last) = self.watch(id, &mut live).await?;
+        let (ending, last) = self.watch(id, &mut live).await.map_err(|fault| self.lost(id, fault))?;
         live.finish();
         match ending {
             Ending::Ended => print::outcome(&last, self.json, &self.hint),
@@ -99,8 +108,9 @@ impl Follow<'_> {
                 Some(question) if self.ask && ui::can_ask() => {
                     self.disclose(id).await?;
                     match self.put(live, question, &shown).await? {
-                        Some(answer) => self.respond(id, question, answer).await?,
-                        None => drop(left_open.insert(question.key.clone())),
+                        Put::Answered(answer) => self.respond(id, question, answer).await?,
+                        Put::LeftOpen => drop(left_open.insert(question.key.clone())),
+                        Put::Interrupted => return Ok((Ending::Stopped, shown)),
                     }
                     // What has changed while the form was open is asked for at once.
                     after = 0;
@@ -112,15 +122,17 @@ impl Follow<'_> {
     }
 
     /// Puts a question on the terminal.
-    async fn put(&self, live: &Live, question: &Question, shown: &RunShown) -> Result<Option<Answer>, Fault> {
+    async fn put(&self, live: &Live, question: &Question, shown: &RunShown) -> Result<Put, Fault> {
         let form = Shown::of(question, shown.requests.get(&question.key));
         live.leave();
         let asked = tokio::task::spawn_blocking(move || form::ask(&form)).await;
         live.come_back();
-        asked.map_err(|e| Fault::internal(format!("the form ended badly: {e}")))?.or_else(|error| match error {
-            dialoguer::Error::IO(error) if error.kind() == std::io::ErrorKind::Interrupted => Ok(None),
-            dialoguer::Error::IO(error) => Err(Fault::internal(format!("can't ask on this terminal: {error}"))),
-        })
+        match asked.map_err(|e| Fault::internal(format!("the form ended badly: {e}")))? {
+            Ok(Some(answer)) => Ok(Put::Answered(answer)),
+            Ok(None) => Ok(Put::LeftOpen),
+            Err(dialoguer::Error::IO(error)) if error.kind() == ErrorKind::Interrupted => Ok(Put::Interrupted),
+            Err(error) => Err(Fault::internal(format!("can't ask on this terminal: {error}"))),
+        }
     }
 
     async fn respond(&self, id: &str, question: &Question, answer: Answer) -> Result<(), Fault> {
@@ -140,6 +152,21 @@ impl Follow<'_> {
                 Ok(())
             }
             Err(fault) => Err(fault),
+        }
+    }
+
+    /// What is on disk of a run whose record could not be written goes on once the cause is gone.
+    fn lost(&self, id: &str, fault: Fault) -> Fault {
+        match fault.exit {
+            Exit::Internal if fault.help().is_none() => {
+                let (runs, resume) =
+                    (self.hint.command("runs"), self.hint.command(&format!("resume {}", print::short(id))));
+                Fault::internal_with(
+                    fault.message(),
+                    format!("`{runs}` lists what is recorded; `{resume}` goes on with it"),
+                )
+            }
+            _ => fault,
         }
     }
 

@@ -21,6 +21,7 @@ use crate::project::{Place, shown};
 use crate::stop::Stop;
 use crate::store::Store;
 use crate::trust::{self, Trust};
+use crate::ui;
 
 /// How long connections may take to close after a signal.
 const FAREWELL: Duration = Duration::from_secs(3);
@@ -156,7 +157,7 @@ async fn over_http(door: &mut Door, attach: &Attach, args: &HttpArgs, options: H
         ));
     };
     let served = owning.serving(attach, async |server| {
-        eprintln!("listening on http://{address}/mcp");
+        ui::note(format_args!("listening on http://{address}/mcp"));
         server.serve_http(listener, options).await
     });
     served.await?.map_err(Fault::internal)

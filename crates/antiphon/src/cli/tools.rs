@@ -16,6 +16,7 @@ use crate::owner::Hub;
 use crate::owner::verbs::Catalogue;
 use crate::project::Place;
 use crate::trust::{self, Trust};
+use crate::ui;
 use crate::ui::form::printable;
 
 /// Arguments of `tools`.
@@ -52,7 +53,7 @@ pub async fn tools(args: ToolsArgs) -> Result<Exit, Fault> {
         }
     }
     for (server, why) in &tools.unavailable {
-        eprintln!("not listed: {server}: {why}");
+        ui::note(format_args!("not listed: {server}: {why}"));
     }
     let nothing = tools.servers.is_empty() && !tools.unavailable.is_empty();
     Ok(if nothing { Exit::Failed } else { Exit::Ok })

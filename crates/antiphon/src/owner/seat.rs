@@ -50,7 +50,12 @@ pub async fn lock_or_connect(store: &Store) -> Result<Free, Fault> {
     store.create()?;
     let begun = Instant::now();
     let mut told = false;
-    let unusable = |e| Fault::internal(format!("can't use {}: {e}", store.lock.display()));
+    let unusable = |e| {
+        Fault::internal_with(
+            format!("can't use {}: {e}", store.lock.display()),
+            "its folder must be writable, and have room; --db names another place",
+        )
+    };
     loop {
         if let Some(lock) = Lock::take(&store.lock).map_err(unusable)? {
             return Ok(Free::Lock(lock));

@@ -106,7 +106,7 @@ impl Live {
         }
         if !self.lines.is_empty() {
             // They end without a newline.
-            eprintln!();
+            super::note(format_args!(""));
         }
     }
 }

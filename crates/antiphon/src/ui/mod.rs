@@ -5,7 +5,13 @@ pub mod form;
 pub mod live;
 pub mod time;
 
-use std::io::{IsTerminal, stderr, stdin};
+use std::fmt::Arguments;
+use std::io::{IsTerminal, Write, stderr, stdin};
+
+/// A line for people. Standard error may be full or gone: what is being done goes on all the same.
+pub fn note(text: Arguments<'_>) {
+    let _unheard = writeln!(stderr(), "{text}");
+}
 
 /// Whether a person can be asked here: questions are written to standard error and read from standard input.
 pub fn can_ask() -> bool {
