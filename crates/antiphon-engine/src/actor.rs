@@ -28,8 +28,6 @@ use crate::timers::Timers;
 pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
 /// How many things happen at most before they are handed to the journal and shown.
 const TURN: usize = 64;
-/// How many writes may be queued before runs wait for the journal.
-const BACKLOG: u64 = 4_096;
 
 /// The actor of one run.
 pub(crate) struct Actor {
@@ -160,7 +158,8 @@ impl Actor {
         match self.phase {
             Phase::Ended { farewell, .. } => Some(farewell),
             Phase::Driving if self.calls.is_empty() => {
-                let rest = self.core.options.park_after;
+                let crowded = self.core.registry.is_crowded();
+                let rest = if crowded { Duration::ZERO } else { self.core.options.park_after };
                 let soon = self.core.clock().now().saturating_add(2 * millis(rest));
                 self.timers.next().is_none_or(|due| due > soon).then(|| self.active_at + rest)
             }
@@ -198,10 +197,7 @@ impl Actor {
         for reply in self.looking.drain(..) {
             let _ = reply.send(Ok(Some(self.tape.receipt.clone())));
         }
-        if self.core.journal.backlog() > BACKLOG {
-            // A failure shows at the gate.
-            let _ = self.core.journal.committed(&self.tape.receipt).await;
-        }
+        self.core.journal.breathe().await;
     }
 
     /// Hands what happened to the journal. A run that rested so far is marked: from now on its row is behind.
@@ -290,6 +286,7 @@ impl Actor {
         release(&self.core, &self.info.id).await;
         // Whoever brings it back must find all that was recorded.
         let _ = self.core.journal.committed(&self.core.journal.newest()).await;
+        self.core.stuck.insert(self.info.id.clone(), why.clone());
         self.core.registry.forget(&self.info.id);
         self.mailbox.close();
         while let Ok(mail) = self.mailbox.try_recv() {

@@ -17,9 +17,17 @@ use crate::journal::Receipt;
 /// What came of a call.
 pub(crate) enum Landing {
     Prepared(Result<Prepared, CallFailure>),
-    Called(CallOutcome),
+    Called(Box<CallOutcome>),
     /// It was never made: what it rests on could not be recorded.
     Withheld,
+}
+
+impl Landing {
+    /// It could not be made, or its outcome was lost.
+    pub(crate) fn failed(message: impl Into<String>, in_doubt: bool) -> Self {
+        let failure = CallFailure { kind: ErrorKind::Unavailable, message: message.into(), in_doubt };
+        Self::Called(Box::new(CallOutcome::Failed(failure)))
+    }
 }
 
 /// A call that is over.
@@ -64,11 +72,7 @@ impl Calls {
             async move {
                 let landing = work.await.unwrap_or_else(|_| {
                     tracing::error!(op, "a call panicked");
-                    Landing::Called(CallOutcome::Failed(CallFailure {
-                        kind: ErrorKind::Unavailable,
-                        message: "an internal error of antiphon interrupted the call; its log tells more".into(),
-                        in_doubt: true,
-                    }))
+                    Landing::failed("an internal error of antiphon interrupted the call; its log tells more", true)
                 });
                 Landed { op, class, landing, serial }
             }

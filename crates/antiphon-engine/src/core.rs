@@ -4,9 +4,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use antiphon_kernel::{Command, Event, EventKind, KERNEL_VERSION, State, ValueRef, step, view};
-use dashmap::DashSet;
+use dashmap::DashMap;
 use futures::FutureExt;
 use serde_json::Value;
 use tokio::sync::{Mutex, mpsc};
@@ -16,13 +17,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::actor::{Actor, Phase};
 use crate::alarm::Alarm;
-use crate::api::{EngineError, Run, RunId, StartRun};
+use crate::api::{EngineError, Owner, Run, RunId};
 use crate::blobs::{Blobs, hex_sha256};
 use crate::calls::Calls;
 use crate::clock::{Clock, millis};
 use crate::effects::{Effects, RunInfo};
 use crate::engine::EngineOptions;
-use crate::journal::{Birth, Journal, Past, Reader, Stored};
+use crate::journal::{Birth, Journal, Past, Reader, Sleeper, Stored};
 use crate::plans::{PinnedPlan, Plans};
 use crate::registry::{Board, Published, Registry};
 use crate::tape::{Start, Tape};
@@ -30,8 +31,21 @@ use crate::timers::Timers;
 
 /// How many runs can be loaded at a time, at most.
 const TURNSTILES: usize = 16;
+/// Why a run that made antiphon panic does not go on.
+const BROKEN: &str =
+    "an internal error of antiphon stopped this run; its log tells more. It is tried again at the next start";
 /// The longest ttl, in milliseconds: a thousand years.
 const LONGEST_TTL: u64 = 1_000 * 366 * 24 * 3_600_000;
+
+/// A run to be started.
+pub(crate) struct NewRun {
+    pub owner: Owner,
+    pub ttl: Duration,
+    /// Valid, with defaults.
+    pub input: Value,
+    /// The idempotency key and the hash of the input as it came.
+    pub idempotency: Option<(String, String)>,
+}
 
 /// What all runs share.
 pub(crate) struct Core {
@@ -52,16 +66,21 @@ pub(crate) struct Core {
     /// Runs are loaded one at a time, so that none is loaded twice: by hash of the id.
     turnstiles: [Mutex<()>; TURNSTILES],
     hasher: RandomState,
-    /// Runs whose actor panicked. They stay as they are on the disk until the next start.
-    broken: DashSet<RunId>,
+    /// Runs that can't go on, and why: until their alarm rings, or, without one, until the next start.
+    pub stuck: DashMap<RunId, String>,
 }
 
 impl Core {
-    pub(crate) fn open(path: &Path, effects: Arc<dyn Effects>, options: EngineOptions) -> Result<Self, EngineError> {
+    /// Opens the database; also tells which runs an earlier process left in it.
+    pub(crate) fn open(
+        path: &Path,
+        effects: Arc<dyn Effects>,
+        options: EngineOptions,
+    ) -> Result<(Self, Vec<Sleeper>), EngineError> {
         let journal = Arc::new(Journal::open(path, options.max_bytes)?);
         let reader = Reader::new(path);
-        let next_run = AtomicU64::new(reader.last_run()? + 1);
-        Ok(Self {
+        let (last_run, left) = reader.left()?;
+        let core = Self {
             journal,
             reader,
             blobs: Blobs::default(),
@@ -73,11 +92,12 @@ impl Core {
             stopping: CancellationToken::new(),
             halt: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            next_run,
+            next_run: AtomicU64::new(last_run + 1),
             turnstiles: Default::default(),
             hasher: RandomState::new(),
-            broken: DashSet::new(),
-        })
+            stuck: DashMap::new(),
+        };
+        Ok((core, left))
     }
 
     pub(crate) fn clock(&self) -> &Clock {
@@ -95,37 +115,31 @@ impl Core {
         }
     }
 
-    /// Starts a run. `input` is valid.
-    pub(crate) fn start(
-        self: &Arc<Self>,
-        request: StartRun,
-        plan: Arc<PinnedPlan>,
-        input: Value,
-        idempotency: Option<(String, String)>,
-    ) -> RunId {
+    /// Starts a run.
+    pub(crate) fn start(self: &Arc<Self>, plan: Arc<PinnedPlan>, new: NewRun) -> RunId {
         let id = RunId(uuid::Uuid::new_v4().to_string().into());
         let now = self.clock().now();
         let start = Start {
             n: self.next_run.fetch_add(1, Ordering::Relaxed),
-            birth: Some(Birth { plan: Arc::clone(&plan), idempotency }),
+            birth: Some(Birth { plan: Arc::clone(&plan), idempotency: new.idempotency }),
             seq: 0,
             snapshot: 0,
             at: now,
         };
         let run = Run {
             id: id.clone(),
-            owner: request.owner,
+            owner: new.owner,
             workflow: plan.plan.root.clone(),
             revision: 0,
             created_at: now,
             updated_at: now,
             ended_at: None,
-            ttl_ms: millis(request.ttl).min(LONGEST_TTL),
+            ttl_ms: millis(new.ttl).min(LONGEST_TTL),
             view: view(&plan.plan, &State::default()),
         };
         let key = hex_sha256(&[b"run.key ", id.0.as_bytes()]);
         let mut tape = Tape::new(Arc::clone(&self.journal), start);
-        let input = tape.store(Arc::new(input), &self.blobs);
+        let input = tape.store(Arc::new(new.input), &self.blobs);
         self.launch(run, plan, State::default(), tape, EventKind::Started { key, input });
         id
     }
@@ -142,9 +156,8 @@ impl Core {
         });
         task.await.unwrap_or_else(|error| {
             tracing::error!(run = %id, "can't be loaded: {error}");
-            self.broken.insert(id.clone());
-            self.registry.forget(id);
-            Err(Self::broken(id))
+            self.give_up(id);
+            Err(EngineError::Storage(BROKEN.into()))
         })
     }
 
@@ -157,8 +170,8 @@ impl Core {
         if self.stopping.is_cancelled() {
             return Err(EngineError::Stopping);
         }
-        if self.broken.contains(id) {
-            return Err(Self::broken(id));
+        if let Some(why) = self.stuck.get(id) {
+            return Err(EngineError::Storage(why.clone()));
         }
         let stored = self.reader.run(id).await?.ok_or_else(|| EngineError::NotFound(id.clone()))?;
         if stored.run.ended_at.is_some() {
@@ -246,14 +259,12 @@ impl Core {
         };
         if std::panic::AssertUnwindSafe(life).catch_unwind().await.is_err() {
             tracing::error!(run = %id, "its task panicked; the run stays as it is until antiphon starts again");
-            self.broken.insert(id.clone());
-            self.registry.forget(&id);
+            self.give_up(&id);
         }
     }
 
-    fn broken(id: &RunId) -> EngineError {
-        EngineError::Storage(format!(
-            "an internal error of antiphon stopped run {id}; its log tells more. It is tried again at the next start"
-        ))
+    fn give_up(&self, id: &RunId) {
+        self.stuck.insert(id.clone(), BROKEN.into());
+        self.registry.forget(id);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use antiphon_kernel::{Action, Answer, CallSpec, Entry, ErrorKind, OpId, ValueRef};
+use antiphon_kernel::{Action, Answer, CallSpec, Entry, OpId, ValueRef};
 use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -11,9 +11,9 @@ use crate::api::EngineError;
 use crate::blobs::hex_sha256;
 use crate::calls::Landing;
 use crate::core::Core;
-use crate::effects::{CallContext, CallFailure, CallOutcome, RunInfo};
+use crate::effects::{CallContext, CallOutcome, RunInfo};
 use crate::journal::{Gate, Receipt};
-use crate::registry::{Board, Mail};
+use crate::registry::{Asked, Board, Mail};
 
 /// A call and what it needs.
 pub(crate) struct Dispatch {
@@ -39,11 +39,11 @@ impl Dispatch {
             return Landing::Withheld;
         }
         if cancelled.is_cancelled() {
-            return unmade("cancelled before it was made".into());
+            return Landing::failed("cancelled before it was made", false);
         }
         match self.deliver(cancelled).await {
-            Ok(outcome) => Landing::Called(outcome),
-            Err(error) => unmade(error.to_string()),
+            Ok(outcome) => Landing::Called(Box::new(outcome)),
+            Err(error) => Landing::failed(error.to_string(), false),
         }
     }
 
@@ -66,7 +66,7 @@ impl Dispatch {
             ask: Box::new(move |name, request| {
                 let (reply, answer) = oneshot::channel();
                 // Without an actor the reply is dropped, and the question with it.
-                let _ = post.send(Mail::Asked { op: op.clone(), name, request, reply });
+                let _ = post.send(Mail::Asked(Box::new(Asked { op: op.clone(), name, request, reply })));
                 let core = Arc::clone(&core);
                 async move {
                     match answer.await {
@@ -78,8 +78,4 @@ impl Dispatch {
             }),
         }
     }
-}
-
-fn unmade(message: String) -> Landing {
-    Landing::Called(CallOutcome::Failed(CallFailure { kind: ErrorKind::Unavailable, message, in_doubt: false }))
 }

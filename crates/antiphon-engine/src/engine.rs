@@ -10,10 +10,10 @@ use serde_json::Value;
 use tokio::sync::{Mutex, broadcast, oneshot};
 use tokio::time::sleep;
 
-use crate::api::{Engine, EngineError, Filter, Page, Run, RunId, StartRun, Started};
+use crate::api::{Engine, EngineError, Filter, Owner, Page, Run, RunId, StartRun, Started};
 use crate::blobs::hex_sha256;
 use crate::clock::Clock;
-use crate::core::Core;
+use crate::core::{Core, NewRun};
 use crate::effects::{Effects, Progress};
 use crate::journal::Stored;
 use crate::keeper;
@@ -64,12 +64,18 @@ impl SqliteEngine {
     /// Outside a tokio runtime.
     pub fn open(path: &Path, effects: Arc<dyn Effects>, options: EngineOptions) -> Result<Arc<Self>, EngineError> {
         let drive = options.drive;
-        let core = Arc::new(Core::open(path, effects, options)?);
+        let (core, left) = Core::open(path, effects, options)?;
+        let core = Arc::new(core);
         if !drive {
             core.stopping.cancel();
         }
-        core.tasks.spawn(keeper::keep(Arc::clone(&core)));
+        core.tasks.spawn(keeper::keep(Arc::clone(&core), left));
         Ok(Arc::new(Self { core, keyed: Mutex::default() }))
+    }
+
+    /// How often the disk was waited for since this engine was opened. Runs that wait at the same time share one wait.
+    pub fn flushes(&self) -> u64 {
+        self.core.journal.flushes()
     }
 
     /// Has a run in memory deal with some mail. `None` if it is not in memory, or has just left it.
@@ -117,12 +123,12 @@ impl SqliteEngine {
     }
 
     /// The existing run, when the request repeats an earlier one.
-    async fn repeated(&self, request: &StartRun, key: &str, input_hash: &str) -> Result<Option<RunId>, EngineError> {
+    async fn repeated(&self, owner: &Owner, root: &str, key: &str, hash: &str) -> Result<Option<RunId>, EngineError> {
         // Those that were started a moment ago count too.
         self.core.journal.committed(&self.core.journal.newest()).await?;
-        match self.core.reader.keyed(&request.owner, key).await? {
+        match self.core.reader.keyed(owner, key).await? {
             None => Ok(None),
-            Some((id, workflow, hash)) if workflow == request.plan.root && hash == input_hash => Ok(Some(id)),
+            Some((id, workflow, input)) if workflow == root && input == hash => Ok(Some(id)),
             Some(_) => Err(EngineError::KeyReused),
         }
     }
@@ -166,18 +172,21 @@ impl Engine for SqliteEngine {
                 ),
             });
         }
-        let plan = self.core.plans.pin(&request.plan)?;
-        let Some(key) = request.idempotency_key.clone() else {
-            let input = accept(&request.plan, request.input.clone())?;
-            return Ok(Started { id: self.core.start(request, plan, input, None), existing: false });
+        self.core.journal.breathe().await;
+        let StartRun { owner, plan, input, ttl, idempotency_key } = request;
+        let new = |input, idempotency| NewRun { owner: owner.clone(), ttl, input, idempotency };
+        let pinned = self.core.plans.pin(&plan)?;
+        let Some(key) = idempotency_key else {
+            let input = accept(&plan, input)?;
+            return Ok(Started { id: self.core.start(pinned, new(input, None)), existing: false });
         };
-        let input_hash = content_hash(&request.input);
+        let input_hash = content_hash(&input);
         let _turn = self.keyed.lock().await;
-        if let Some(id) = self.repeated(&request, &key, &input_hash).await? {
+        if let Some(id) = self.repeated(&owner, &plan.root, &key, &input_hash).await? {
             return Ok(Started { id, existing: true });
         }
-        let input = accept(&request.plan, request.input.clone())?;
-        Ok(Started { id: self.core.start(request, plan, input, Some((key, input_hash))), existing: false })
+        let input = accept(&plan, input)?;
+        Ok(Started { id: self.core.start(pinned, new(input, Some((key, input_hash)))), existing: false })
     }
 
     async fn view(&self, id: &RunId) -> Result<Run, EngineError> {
@@ -225,7 +234,7 @@ impl Engine for SqliteEngine {
             if self.core.stopping.is_cancelled() {
                 return Err(EngineError::Stopping);
             }
-            let mail = |reply| Mail::Input { key: key.to_owned(), answer: answer.clone(), reply };
+            let mail = |reply| Mail::Input { key: key.to_owned(), answer: Box::new(answer.clone()), reply };
             if let Some(taken) = self.tell(id, mail).await {
                 let Some(receipt) = taken? else { return Ok(false) };
                 self.core.journal.durable(&receipt).await?;

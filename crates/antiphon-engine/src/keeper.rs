@@ -8,14 +8,15 @@ use tokio::time::sleep;
 
 use crate::api::{EngineError, RunId};
 use crate::core::Core;
+use crate::journal::Sleeper;
 
 /// How many runs are recovered at a time.
 const RECOVERY: usize = 16;
 
 /// Takes over what an earlier process left, then wakes and deletes, until the engine stops.
-pub(crate) async fn keep(core: Arc<Core>) {
+pub(crate) async fn keep(core: Arc<Core>, left: Vec<Sleeper>) {
     let work = async {
-        recover(&core).await;
+        recover(&core, left).await;
         let wake = async {
             loop {
                 let id = core.alarm.next(core.clock()).await;
@@ -37,12 +38,8 @@ pub(crate) async fn keep(core: Arc<Core>) {
     }
 }
 
-async fn recover(core: &Arc<Core>) {
-    let sleepers = match core.reader.sleepers().await {
-        Ok(sleepers) => sleepers,
-        Err(error) => return tracing::error!("can't look for runs to take over: {error}"),
-    };
-    let (busy, parked): (Vec<_>, Vec<_>) = sleepers.into_iter().partition(|sleeper| sleeper.busy);
+async fn recover(core: &Arc<Core>, left: Vec<Sleeper>) {
+    let (busy, parked): (Vec<_>, Vec<_>) = left.into_iter().partition(|sleeper| sleeper.busy);
     for sleeper in parked {
         if let Some(due) = sleeper.wake_at {
             core.alarm.set(sleeper.id, due);
@@ -52,6 +49,7 @@ async fn recover(core: &Arc<Core>) {
 }
 
 async fn wake(core: &Arc<Core>, id: RunId) {
+    core.stuck.remove(&id);
     match core.activate(&id).await {
         Ok(()) | Err(EngineError::NotFound(_) | EngineError::Stopping) => {}
         Err(error @ EngineError::KernelVersion { .. }) => tracing::warn!("left alone: {error}"),

@@ -1,6 +1,7 @@
 //! The runs in memory, and those that somebody looked at a moment ago.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use antiphon_kernel::Answer;
@@ -15,6 +16,8 @@ use crate::journal::Receipt;
 
 /// How many runs without an actor keep their boards for the next who looks.
 const QUIET: usize = 256;
+/// How many runs in memory are many.
+const CROWD: usize = 512;
 /// How many progress reports wait for a slow listener before it misses some.
 const PROGRESS: usize = 64;
 
@@ -24,13 +27,21 @@ pub(crate) type Reply = Result<Option<Receipt>, EngineError>;
 /// What others tell a run's actor.
 pub(crate) enum Mail {
     /// A call in flight asks something.
-    Asked { op: String, name: String, request: Value, reply: oneshot::Sender<(Answer, Receipt)> },
+    Asked(Box<Asked>),
     /// Somebody answers. `None` if nobody asks that.
-    Input { key: String, answer: Answer, reply: oneshot::Sender<Reply> },
+    Input { key: String, answer: Box<Answer>, reply: oneshot::Sender<Reply> },
     /// Somebody wants the run to end.
     Cancel { reason: String, reply: oneshot::Sender<Reply> },
     /// Bring the board up to date.
     Look { reply: oneshot::Sender<Reply> },
+}
+
+/// A request from inside a call.
+pub(crate) struct Asked {
+    pub op: String,
+    pub name: String,
+    pub request: Value,
+    pub reply: oneshot::Sender<(Answer, Receipt)>,
 }
 
 impl Mail {
@@ -40,7 +51,7 @@ impl Mail {
             Self::Input { reply, .. } | Self::Cancel { reply, .. } | Self::Look { reply } => {
                 let _ = reply.send(Err(EngineError::Storage(why.to_owned())));
             }
-            Self::Asked { .. } => {}
+            Self::Asked(_) => {}
         }
     }
 }
@@ -105,6 +116,8 @@ struct Entry {
 #[derive(Default)]
 pub(crate) struct Registry {
     entries: DashMap<RunId, Entry>,
+    /// How many have an actor.
+    live: AtomicUsize,
     /// Those without an actor, the oldest first; may name others too.
     quiet: Mutex<VecDeque<RunId>>,
 }
@@ -112,6 +125,7 @@ pub(crate) struct Registry {
 impl Registry {
     /// Gives a run an actor. If somebody looks at a board of the run already, it stays that one.
     pub(crate) fn enter(&self, id: &RunId, mailbox: mpsc::UnboundedSender<Mail>, board: Arc<Board>) -> Arc<Board> {
+        self.live.fetch_add(1, Ordering::Relaxed);
         match self.entries.entry(id.clone()) {
             Occupied(mut entry) => {
                 let entry = entry.get_mut();
@@ -167,13 +181,21 @@ impl Registry {
         }
         entry.mailbox = None;
         drop(entry);
+        self.live.fetch_sub(1, Ordering::Relaxed);
         self.is_quiet(id);
         true
     }
 
     /// Nothing that was shown of the run counts any more.
     pub(crate) fn forget(&self, id: &RunId) {
-        self.entries.remove(id);
+        if self.entries.remove(id).is_some_and(|(_, entry)| entry.mailbox.is_some()) {
+            self.live.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether so many runs are in memory that those without work should go at once.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.live.load(Ordering::Relaxed) > CROWD
     }
 
     /// Forgets runs that have no actor and that nobody looks at.
@@ -182,16 +204,15 @@ impl Registry {
     }
 
     fn is_quiet(&self, id: &RunId) {
-        let oldest = {
-            let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
-            quiet.push_back(id.clone());
-            if quiet.len() <= QUIET {
-                return;
-            }
-            quiet.pop_front()
-        };
-        if let Some(oldest) = oldest {
+        let mut quiet = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        quiet.push_back(id.clone());
+        if quiet.len() > QUIET
+            && let Some(oldest) = quiet.pop_front()
+        {
             self.entries.remove_if(&oldest, |_, entry| entry.mailbox.is_none() && !entry.board.is_watched());
+            if self.entries.get(&oldest).is_some_and(|entry| entry.mailbox.is_none()) {
+                quiet.push_back(oldest);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What an actor does about each happening: record it, ask the kernel what follows, and do that.
 
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry as Slot;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use crate::calls::{Landed, Landing, needs_disk};
 use crate::dispatch::Dispatch;
 use crate::effects::{CallFailure, CallOutcome};
 use crate::journal::{Receipt, Urgency};
-use crate::registry::Mail;
+use crate::registry::{Asked, Mail};
 
 impl Actor {
     /// Deals with one happening.
@@ -44,13 +45,14 @@ impl Actor {
 
     async fn read(&mut self, mail: Mail) {
         match mail {
-            Mail::Asked { op, name, request, reply } => {
+            Mail::Asked(asked) => {
+                let Asked { op, name, request, reply } = *asked;
                 if self.calls.asks(&op, name.clone(), reply) {
                     self.apply(EventKind::Asked { op, name, request }).await;
                 }
             }
             Mail::Input { key, answer, reply } => {
-                let taken = self.input(key, answer).await;
+                let taken = self.input(key, *answer).await;
                 let _ = reply.send(taken);
             }
             Mail::Cancel { reason, reply } => {
@@ -90,7 +92,7 @@ impl Actor {
     fn outcome(&mut self, landed: Landed) -> Option<EventKind> {
         let Landed { op, class, landing, .. } = landed;
         let outcome = match landing {
-            Landing::Called(outcome) => outcome,
+            Landing::Called(outcome) => *outcome,
             Landing::Prepared(Err(failure)) => CallOutcome::Failed(failure),
             // What it allows must not begin any more; it will be asked for again.
             Landing::Prepared(Ok(_)) if self.phase != Phase::Driving => {
@@ -204,9 +206,9 @@ impl Actor {
         let mut fetched = Fetched::default();
         for job in jobs {
             for sha256 in expr::blobs(job, scope) {
-                if !fetched.0.contains_key(&sha256) {
-                    let value = self.core.blob(&sha256).await?;
-                    fetched.0.insert(sha256, value);
+                if let Slot::Vacant(missing) = fetched.0.entry(sha256) {
+                    let value = self.core.blob(missing.key()).await?;
+                    missing.insert(value);
                 }
             }
             let result = catch_unwind(AssertUnwindSafe(|| expr::run(job, scope, &fetched))).unwrap_or_else(|_| {

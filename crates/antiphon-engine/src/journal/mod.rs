@@ -19,9 +19,12 @@ use tokio_util::sync::CancellationToken;
 use self::queue::Ticket;
 pub(crate) use self::queue::Urgency;
 use self::queue::{Item, Level, Queue};
-pub(crate) use self::reader::{Past, Reader, Stored};
+pub(crate) use self::reader::{Past, Reader, Sleeper, Stored};
 use crate::api::{EngineError, Run};
 use crate::plans::PinnedPlan;
+
+/// How many writes may be queued before runs wait for the journal.
+const BACKLOG: u64 = 1_000;
 
 /// What one run records in one piece: all of it or nothing.
 pub(crate) struct Write {
@@ -171,9 +174,17 @@ impl Journal {
         Receipt { ticket: self.queue.committed(), gate: Arc::default() }
     }
 
-    /// How many writes are queued.
-    pub(crate) fn backlog(&self) -> u64 {
-        self.queue.backlog()
+    /// Waits while very many writes are queued.
+    pub(crate) async fn breathe(&self) {
+        if self.queue.backlog() > BACKLOG {
+            // A failure shows at the gates of those whose writes have failed.
+            let _ = self.committed(&self.newest()).await;
+        }
+    }
+
+    /// How often somebody waited for the disk, and got it: waits at the same time count once.
+    pub(crate) fn flushes(&self) -> u64 {
+        self.queue.flushes()
     }
 
     /// Deletes runs that expired before `now`, with what only they used; answers how many.

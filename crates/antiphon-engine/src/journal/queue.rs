@@ -77,6 +77,7 @@ struct State {
     newest: Ticket,
     committed: Ticket,
     durable: Ticket,
+    flushes: u64,
     waiters: Vec<Waiter>,
     closed: bool,
     finished: bool,
@@ -101,8 +102,8 @@ impl Queue {
         if state.closed {
             return None;
         }
-        state.newest += 1;
         if let Item::Write(write) = &mut item {
+            state.newest += 1;
             write.ticket = state.newest;
         }
         state.items.push(item);
@@ -143,6 +144,10 @@ impl Queue {
 
     pub(super) fn committed(&self) -> Ticket {
         self.lock().committed
+    }
+
+    pub(super) fn flushes(&self) -> u64 {
+        self.lock().flushes
     }
 
     pub(super) fn backlog(&self) -> u64 {
@@ -191,6 +196,7 @@ impl Queue {
         state.committed = upto;
         if let Some(Ok(())) = flushed {
             state.durable = upto;
+            state.flushes += 1;
         }
         let (done, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut state.waiters)
             .into_iter()

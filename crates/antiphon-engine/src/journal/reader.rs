@@ -168,25 +168,22 @@ impl Reader {
         .await
     }
 
-    /// Runs that were busy when their process ended, and those that wait for a time.
-    pub(crate) async fn sleepers(&self) -> Result<Vec<Sleeper>, EngineError> {
-        self.read(|connection| {
-            connection
+    /// What an earlier process left: the highest number of a run, runs that were busy when it ended, and those that wait for
+    /// a time. Blocks.
+    pub(crate) fn left(&self) -> Result<(u64, Vec<Sleeper>), EngineError> {
+        let left = || {
+            let connection = open_reader(&self.0.path)?;
+            let last = connection.query_row("SELECT coalesce(max(n), 0) FROM runs", [], |row| row.get(0))?;
+            let sleepers = connection
                 .prepare(
                     "SELECT id, busy, wake_at FROM runs WHERE busy
                      UNION ALL SELECT id, busy, wake_at FROM runs WHERE wake_at IS NOT NULL AND NOT busy",
                 )?
                 .query_map([], |row| Ok(Sleeper { id: RunId(row.get(0)?), busy: row.get(1)?, wake_at: row.get(2)? }))?
-                .collect()
-        })
-        .await
-    }
-
-    /// The highest number that a run has.
-    pub(crate) fn last_run(&self) -> Result<u64, EngineError> {
-        let last =
-            || open_reader(&self.0.path)?.query_row("SELECT coalesce(max(n), 0) FROM runs", [], |row| row.get(0));
-        last().map_err(|error| explain(&self.0.path, &error))
+                .collect::<rusqlite::Result<_>>()?;
+            Ok((last, sleepers))
+        };
+        left().map_err(|error| explain(&self.0.path, &error))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rusqlite::{Connection, TransactionBehavior, named_params, params};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior, named_params, params};
 
 use super::fault::explain;
 use super::queue::{Batch, Item, Queue};
@@ -69,6 +69,8 @@ impl Writer {
         if !writes.is_empty() {
             match self.commit(&writes, durable) {
                 Ok(()) => flushed = durable,
+                // Each would wait as long again.
+                Err(error) if is_locked(&error) => self.refuse(&writes, &error),
                 Err(_) => {
                     for (_, writes) in by_run(writes) {
                         match self.commit(&writes, durable) {
@@ -86,7 +88,7 @@ impl Writer {
 
     fn refuse(&self, writes: &[Write], error: &rusqlite::Error) {
         let why = explain(&self.path, error);
-        tracing::error!(run = writes.first().map(|write| write.run), "not recorded: {why}");
+        tracing::error!("{} writes not recorded: {why}", writes.len());
         for write in writes {
             write.gate.close_from(write.ticket, &why.to_string());
         }
@@ -162,6 +164,10 @@ impl Writer {
         }
         Ok(swept)
     }
+}
+
+fn is_locked(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
 }
 
 /// The writes of each run, in their order.

@@ -1,14 +1,11 @@
 //! Runs from start to end.
-#![expect(clippy::unwrap_used, reason = "tests")]
-
-mod support;
 
 use std::time::Duration;
 
+use crate::support::*;
 use antiphon_engine::{Engine, EngineError, Filter, Owner, StartRun};
 use antiphon_kernel::{Action, Answer, EffectClass, EventKind, Outcome, RunStatus};
 use serde_json::json;
-use support::*;
 
 #[tokio::test]
 async fn a_chain_runs_to_its_end_and_stays_readable() {

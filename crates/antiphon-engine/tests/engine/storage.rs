@@ -1,16 +1,13 @@
 //! What the database may do to us.
-#![expect(clippy::unwrap_used, reason = "tests")]
-
-mod support;
 
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::*;
 use antiphon_engine::{Engine, EngineError, StartRun};
 use antiphon_kernel::{EffectClass, RunStatus};
 use rusqlite::Connection;
 use serde_json::json;
-use support::*;
 
 fn refusal(lab: &Lab, path: &Path) -> String {
     lab.try_open(path).err().expect("opened").to_string()
@@ -150,6 +147,54 @@ async fn a_full_disk_freezes_the_run_and_it_goes_on_when_there_is_room() {
 }
 
 #[tokio::test]
+async fn a_frozen_run_thaws_when_old_runs_make_room() {
+    let time = still();
+    let mut lab = Lab::new();
+    lab.options.max_bytes = Some(450_000);
+    let engine = lab.open();
+    let old = StartRun { ttl: Duration::from_secs(100), ..request(&plan(vec![read_only("a", "big")])) };
+    let old = engine.start(old).await.unwrap().id;
+    end(&engine, &old).await;
+    let id = engine.start(StartRun {
+        input: json!({ "word": "y" }),
+        ..request(&chain(vec![confirm("sure"), read_only("a", "bigger")]))
+    });
+    let id = id.await.unwrap().id;
+    let key = question(&engine, &id).await;
+    engine.input(&id, &key, accept(None)).await.unwrap();
+    let error = engine.wait(&id, u64::MAX, LONG, false).await.unwrap_err().to_string();
+    assert!(error.contains("no room"), "{error}");
+    time.pass(Duration::from_secs(200)).await;
+    while engine.view(&old).await.is_ok() {
+        time.pass(Duration::from_secs(30)).await;
+    }
+    loop {
+        time.pass(Duration::from_secs(10)).await;
+        match engine.view(&id).await {
+            Ok(run) if run.ended_at.is_some() => break assert_eq!(run.view.status, RunStatus::Succeeded),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn looking_flushes_once_and_a_read_only_run_that_ends_inline_never() {
+    let lab = Lab::new();
+    let engine = lab.open();
+    let id = start(&engine, &chain(vec![read_only("a", "echo"), read_only("b", "echo")])).await;
+    let run = engine.wait(&id, u64::MAX, LONG, true).await.unwrap();
+    assert_eq!(run.view.status, RunStatus::Succeeded);
+    while lab.world.released().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(engine.flushes(), 0);
+    engine.view(&id).await.unwrap();
+    engine.view(&id).await.unwrap();
+    engine.list(antiphon_engine::Filter::default(), None, 10).await.unwrap();
+    assert_eq!(engine.flushes(), 1);
+}
+
+#[tokio::test]
 async fn a_run_that_could_not_be_recorded_was_never_started() {
     let mut lab = Lab::new();
     lab.options.max_bytes = Some(120_000);
@@ -172,7 +217,8 @@ async fn ended_runs_go_when_their_time_is_over_with_what_only_they_used() {
     let big = plan(vec![read_only("a", "big")]);
     let short = StartRun { ttl: Duration::from_secs(100), ..request(&big) };
     let short = engine.start(short).await.unwrap().id;
-    let long = start(&engine, &big).await;
+    let year = Duration::from_secs(365 * 24 * 3_600);
+    let long = engine.start(StartRun { ttl: year, ..request(&big) }).await.unwrap().id;
     let live = StartRun { ttl: Duration::ZERO, ..request(&chain(vec![confirm("sure")])) };
     let live = engine.start(live).await.unwrap().id;
     let run = end(&engine, &short).await;
@@ -190,7 +236,7 @@ async fn ended_runs_go_when_their_time_is_over_with_what_only_they_used() {
     assert_eq!(engine.view(&live).await.unwrap().view.status, RunStatus::InputRequired);
 
     while engine.view(&long).await.is_ok() {
-        time.pass(Duration::from_secs(600)).await;
+        time.pass(year / 12).await;
     }
     let database = Connection::open(lab.database()).unwrap();
     let count = |sql| database.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();

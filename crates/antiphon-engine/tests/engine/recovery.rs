@@ -1,15 +1,12 @@
 //! Crashes, restarts, pauses; runs that leave memory and come back.
-#![expect(clippy::unwrap_used, reason = "tests")]
-
-mod support;
 
 use std::fs::OpenOptions;
 use std::time::Duration;
 
+use crate::support::*;
 use antiphon_engine::{Engine, EngineError};
 use antiphon_kernel::{Asking, EffectClass, Entry, EventKind, Outcome, RunStatus};
 use serde_json::json;
-use support::*;
 
 /// How often the run was brought back into memory.
 async fn comebacks(engine: &antiphon_engine::SqliteEngine, id: &antiphon_engine::RunId) -> usize {
@@ -63,6 +60,30 @@ async fn a_call_that_must_not_be_repeated_is_asked_about() {
     let run = end(&engine, &given).await;
     assert_eq!(output(&engine, &run).await["a"], json!("it went well"));
     assert_eq!(lab.world.tools(), ["hold", "hold", "hold", "echo", "echo"]);
+}
+
+#[tokio::test]
+async fn wherever_it_is_cut_no_call_that_must_not_be_repeated_is() {
+    for cut in 1..=4 {
+        let lab = Lab::new();
+        let engine = lab.open();
+        let steps = ["a", "b", "c", "d"].map(|id| call(id, "hold", EffectClass::AtMostOnce));
+        let id = start(&engine, &chain(steps.into())).await;
+        lab.world.holds.add_permits(cut - 1);
+        lab.world.until_seen(cut).await;
+        let (_folder, path) = lab.wreck();
+        drop(engine);
+
+        let engine = lab.try_open(&path).unwrap();
+        let key = question(&engine, &id).await;
+        let run = engine.view(&id).await.unwrap();
+        assert_eq!(run.view.questions[0].path, ["a", "b", "c", "d"][cut - 1]);
+        let answer = json!({ "choice": "result", "result": "it had happened" });
+        assert!(engine.input(&id, &key, accept(Some(answer))).await.unwrap());
+        lab.world.holds.add_permits(4);
+        assert_eq!(end(&engine, &id).await.view.status, RunStatus::Succeeded);
+        assert_eq!(lab.world.seen().iter().map(|seen| seen.path.as_str()).collect::<Vec<_>>(), ["a", "b", "c", "d"]);
+    }
 }
 
 #[tokio::test]

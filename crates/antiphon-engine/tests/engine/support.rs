@@ -1,6 +1,4 @@
 //! Hand-written plans, and a world that does what a test tells it.
-#![expect(clippy::unwrap_used, reason = "tests")]
-#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -125,6 +123,7 @@ impl Effects for World {
             "broken" => failed(ErrorKind::Tool, "it says no", false),
             "panics" => panic!("on purpose"),
             "big" => done("x".repeat(100_000)),
+            "bigger" => done("y".repeat(150_000)),
             "measure" => done(args.to_string().len()),
             "reports" => {
                 (context.progress)(Progress {
@@ -309,13 +308,15 @@ impl Lab {
 
 /// Time that passes only when the test says so. (A clock that is merely paused leaps ahead whenever all tasks wait, also for
 /// the journal's thread.)
-pub struct Still(std::sync::mpsc::Sender<()>);
+pub struct Still {
+    _until_dropped: std::sync::mpsc::Sender<()>,
+}
 
 pub fn still() -> Still {
     tokio::time::pause();
-    let (guard, released) = std::sync::mpsc::channel();
-    tokio::task::spawn_blocking(move || released.recv());
-    Still(guard)
+    let (guard, dropped) = std::sync::mpsc::channel();
+    tokio::task::spawn_blocking(move || dropped.recv());
+    Still { _until_dropped: guard }
 }
 
 impl Still {
