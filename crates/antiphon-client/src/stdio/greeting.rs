@@ -254,3 +254,82 @@ pub(crate) fn is_modern(code: ErrorCode) -> bool {
             | ErrorCode::METHOD_NOT_FOUND
     )
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used)]
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn heard(message: Value) -> ServerJsonRpcMessage {
+        serde_json::from_value(message).unwrap()
+    }
+
+    fn refusal(id: i64, code: i64) -> ServerJsonRpcMessage {
+        heard(json!({ "jsonrpc": "2.0", "id": id, "error": { "code": code, "message": "no" } }))
+    }
+
+    fn discovery(version: &str) -> ServerJsonRpcMessage {
+        let result = json!({
+            "resultType": "complete", "ttlMs": 0, "cacheScope": "private", "capabilities": {}, "supportedVersions": [version],
+        });
+        heard(json!({ "jsonrpc": "2.0", "id": PROBE, "result": result }))
+    }
+
+    /// What happens, as JSON; what is told to rmcp has its result's version or its error's code.
+    fn shown(next: Next) -> Value {
+        match next {
+            Next::Wait => json!("wait"),
+            Next::Send(message) => serde_json::to_value(message).unwrap()["method"].clone(),
+            Next::Tell(message) => {
+                let message = serde_json::to_value(message).unwrap();
+                assert_eq!(message["id"], 0);
+                json!([message["result"]["protocolVersion"], message["error"]["code"]])
+            }
+        }
+    }
+
+    /// A greeting of which both questions are out, after no time at all.
+    fn both_asked() -> Greeting {
+        let mut greeting = Greeting::inquiring(Duration::ZERO);
+        let params = json!({
+            "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": { "name": "test", "version": "1" },
+        });
+        let initialize = json!({ "jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params });
+        let first = greeting.outgoing(serde_json::from_value(initialize).unwrap()).unwrap();
+        assert_eq!(serde_json::to_value(first).unwrap()["method"], "server/discover");
+        assert_eq!(shown(greeting.look(false)), "wait");
+        assert_eq!(shown(greeting.look(true)), "wait");
+        assert_eq!(shown(greeting.look(true)), "initialize");
+        greeting
+    }
+
+    #[test]
+    fn answers_in_any_order() {
+        let modern = json!(["2026-07-28", null]);
+        for (first, second, seen) in [
+            (refusal(0, -32022), discovery("2026-07-28"), [json!("wait"), modern.clone()]),
+            (refusal(0, -32601), discovery("2026-07-28"), [json!("wait"), modern.clone()]),
+            (discovery("2026-07-28"), refusal(0, -32600), [json!("wait"), modern]),
+            (refusal(PROBE, -32601), refusal(0, -32600), [json!("wait"), json!([null, -32600])]),
+            (refusal(0, -32022), refusal(PROBE, -32601), [json!("wait"), json!([null, -32022])]),
+            (discovery("2027-01-01"), refusal(0, -32022), [json!("wait"), json!([null, -32022])]),
+        ] {
+            let mut greeting = both_asked();
+            assert_eq!([first, second].map(|message| shown(greeting.incoming(message))), seen);
+        }
+        // Nothing in it says that the server is modern, so nothing more is waited for.
+        assert_eq!(shown(both_asked().incoming(refusal(0, -32603))), json!([null, -32603]));
+    }
+
+    #[test]
+    fn a_late_discovery_is_enough_when_initialize_is_ignored() {
+        let mut greeting = both_asked();
+        assert_eq!(shown(greeting.incoming(discovery("2026-07-28"))), "wait");
+        assert_eq!(shown(greeting.look(true)), json!(["2026-07-28", null]));
+        let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+        assert!(greeting.outgoing(serde_json::from_value(initialized).unwrap()).is_none());
+        assert!(greeting.next_look().is_none());
+    }
+}
