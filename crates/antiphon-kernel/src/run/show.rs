@@ -1,5 +1,7 @@
 //! The view: a run as people and callers see it, derived from the state.
 
+use std::collections::BTreeSet;
+
 use super::Run;
 use super::state::{Active, Ended, Parent, Phase, Scope, State, StepState};
 use super::{lookup, paths};
@@ -21,6 +23,13 @@ pub fn view(plan: &Plan, state: &State) -> RunView {
     for (path, scope) in &state.scopes {
         steps.extend(views(plan, path, scope));
     }
+    // A call that waits for an answer in the middle is under way, and yet nothing moves.
+    let asking: BTreeSet<&str> = state.questions.values().map(|open| step_path(&open.question.path)).collect();
+    for step in &mut steps {
+        if step.status == StepPhase::Running && step.items.is_none() && asking.contains(step.path.as_str()) {
+            step.status = StepPhase::Asking;
+        }
+    }
     steps.sort_by(|a, b| (a.started_at.unwrap_or(u64::MAX)).cmp(&b.started_at.unwrap_or(u64::MAX)));
     let mut questions: Vec<_> = state.questions.values().map(|open| open.question.clone()).collect();
     questions.sort_by_key(|question| question.asked_at);
@@ -32,6 +41,15 @@ pub fn view(plan: &Plan, state: &State) -> RunView {
         used: state.used,
         may_have_happened: state.may_have_happened.clone(),
         not_undone: state.not_undone.clone(),
+    }
+}
+
+/// The step of an iteration's path.
+fn step_path(path: &str) -> &str {
+    let last = path.rfind('/').map_or(0, |slash| slash + 1);
+    match path[last..].find([':', '[']) {
+        Some(mark) => &path[..last + mark],
+        None => path,
     }
 }
 
