@@ -2,7 +2,7 @@
 //!
 //! `ANTIPHON_KILLS=200 cargo test -p antiphon-tests --test crash` makes the full count; the seed is printed, and
 //! `ANTIPHON_SEED` repeats it.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a failed unwrap is a failed test")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "a failed unwrap is a failed test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
