@@ -1,0 +1,83 @@
+//! Where the measurements happen: a scratch folder on the disk that the build is on, and the programs.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::Error;
+use crate::host::Host;
+
+/// What every measurement needs.
+pub struct Lab {
+    /// How many rounds a comparison has.
+    pub rounds: usize,
+    /// This program: as `fixture`, it is the tool server.
+    pub program: PathBuf,
+    antiphon: PathBuf,
+    scratch: TempDir,
+}
+
+impl Lab {
+    /// Builds `antiphon` beside this program, if it is not up to date.
+    pub async fn open(rounds: usize) -> Result<Self, Error> {
+        let program = std::env::current_exe()?;
+        let beside = program.parent().ok_or("this program is in no folder")?;
+        let target = beside.parent().ok_or("this program is not in target/release")?;
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.args(["build", "--release", "-p", "antiphon", "--manifest-path"]);
+        build.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).arg("--target-dir").arg(target);
+        if !build.status().await?.success() {
+            return Err("antiphon does not build".into());
+        }
+        // Not in /tmp, which may be in memory: then nothing would wait for a disk.
+        let scratch = TempDir::new_in(target)?;
+        Ok(Self { rounds, antiphon: beside.join("antiphon"), program, scratch })
+    }
+
+    /// A path in the scratch folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// A folder with a workflow file in it.
+    pub fn project(&self, name: &str, workflow: &str) -> Result<PathBuf, Error> {
+        let folder = self.path(name);
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join("workflow.toml"), workflow)?;
+        Ok(folder)
+    }
+
+    /// `antiphon serve` of a project over stdio.
+    pub fn serve(&self, project: &Path) -> Command {
+        let mut command = Command::new(&self.antiphon);
+        command.args(["serve", "--trust", "--db", "runs.db", "."]).current_dir(project).env("ANTIPHON_LOG", "warn");
+        command
+    }
+
+    /// The tool server over stdio.
+    pub fn fixture(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("fixture");
+        command
+    }
+
+    /// `antiphon serve`, started.
+    pub fn host(&self, project: &Path) -> Result<Host, Error> {
+        Host::start(self.serve(project))
+    }
+
+    /// The tool server over HTTP, and its URL.
+    pub async fn http(&self) -> Result<(Child, String), Error> {
+        let mut command = self.fixture();
+        command.arg("--http").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn()?;
+        let mut url = String::new();
+        let stdout = child.stdout.take().ok_or("no pipe from the tool server")?;
+        BufReader::new(stdout).read_line(&mut url).await?;
+        Ok((child, url.trim().to_owned()))
+    }
+}

@@ -1,0 +1,88 @@
+//! The measurements, by name.
+
+mod chain;
+mod durable;
+mod fan_out;
+mod parked;
+mod start;
+
+use std::fmt::Write;
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use crate::Error;
+use crate::lab::Lab;
+use crate::report::Figure;
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Bench {
+    /// Ten read-only calls, one after another, over stdio.
+    Chain,
+    /// A hundred calls of 200 ms at the same time, over HTTP.
+    FanOut,
+    /// `antiphon serve` from its start to its first answer, and what it needs when idle.
+    Start,
+    /// 10,000 runs that wait for input.
+    Parked,
+    /// Durable runs of three steps, for 32 callers at a time.
+    Durable,
+}
+
+/// All of them.
+pub const ALL: [Bench; 5] = [Bench::Chain, Bench::FanOut, Bench::Start, Bench::Parked, Bench::Durable];
+
+impl Bench {
+    /// What it is called on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Chain => "chain",
+            Self::FanOut => "fan-out",
+            Self::Start => "start",
+            Self::Parked => "parked",
+            Self::Durable => "durable",
+        }
+    }
+
+    /// Measures it.
+    pub async fn measure(self, lab: &Lab) -> Result<Vec<Figure>, Error> {
+        match self {
+            Self::Chain => chain::measure(lab).await,
+            Self::FanOut => fan_out::measure(lab).await,
+            Self::Start => start::measure(lab).await,
+            Self::Parked => parked::measure(lab).await,
+            Self::Durable => durable::measure(lab).await,
+        }
+    }
+}
+
+/// The head of a workflow file whose server `tools` is this program over stdio.
+fn over_stdio(program: &Path) -> String {
+    format!("name = \"bench\"\n[servers.tools]\ncommand = {program:?}\nargs = [\"fixture\"]\n")
+}
+
+/// `steps` calls of a tool, one after another, each with the output of the one before.
+fn calls(tool: &str, steps: usize, modifiers: &str) -> String {
+    let mut text = String::from("[input]\nvalue = \"string\"\n");
+    let mut before = "input.value".to_owned();
+    for step in 0..steps {
+        let _ =
+            write!(text, "[steps.s{step}]\ncall = \"tools.{tool}\"\n{modifiers}with.value = \"{{{{ {before} }}}}\"\n");
+        before = format!("steps.s{step}.output.value");
+    }
+    let _ = write!(text, "[output]\nvalue = \"{{{{ {before} }}}}\"\n");
+    text
+}
+
+/// `steps` steps that only set a value.
+fn sets(steps: usize) -> String {
+    let mut text = String::from("[input]\nvalue = \"string\"\n");
+    let mut before = "input.value".to_owned();
+    for step in 0..steps {
+        let _ = write!(text, "[steps.s{step}]\nset = \"{{{{ {before} }}}}\"\n");
+        before = format!("steps.s{step}.output");
+    }
+    let _ = write!(text, "[output]\nvalue = \"{{{{ {before} }}}}\"\n");
+    text
+}
