@@ -53,7 +53,7 @@ enum Ending {
 enum Put {
     Answered(Answer),
     LeftOpen,
-    /// Ctrl-C: the form reads it as a key.
+    /// A signal, or Ctrl-C, which a form reads as a key.
     Interrupted,
 }
 
@@ -107,7 +107,7 @@ impl Follow<'_> {
             match open.first() {
                 Some(question) if self.ask && ui::can_ask() => {
                     self.disclose(id).await?;
-                    match self.put(live, question, &shown).await? {
+                    match self.put(live, question, &shown, &mut stop).await? {
                         Put::Answered(answer) => self.respond(id, question, answer).await?,
                         Put::LeftOpen => drop(left_open.insert(question.key.clone())),
                         Put::Interrupted => return Ok((Ending::Stopped, shown)),
@@ -122,11 +122,19 @@ impl Follow<'_> {
     }
 
     /// Puts a question on the terminal.
-    async fn put(&self, live: &Live, question: &Question, shown: &RunShown) -> Result<Put, Fault> {
+    async fn put(&self, live: &Live, question: &Question, shown: &RunShown, stop: &mut Stop) -> Result<Put, Fault> {
         let form = Shown::of(question, shown.requests.get(&question.key));
         live.leave();
-        let asked = tokio::task::spawn_blocking(move || form::ask(&form)).await;
+        let before = ui::Before::prompt();
+        let asked = tokio::select! {
+            asked = tokio::task::spawn_blocking(move || form::ask(&form)) => Some(asked),
+            () = stop.requested() => None,
+        };
         live.come_back();
+        let Some(asked) = asked else {
+            before.restore();
+            return Ok(Put::Interrupted);
+        };
         match asked.map_err(|e| Fault::internal(format!("the form ended badly: {e}")))? {
             Ok(Some(answer)) => Ok(Put::Answered(answer)),
             Ok(None) => Ok(Put::LeftOpen),

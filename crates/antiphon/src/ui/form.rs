@@ -54,19 +54,26 @@ impl Shown {
 /// Asks, and blocks until there is an answer. `None`: the person leaves it open.
 pub fn ask(shown: &Shown) -> dialoguer::Result<Option<Answer>> {
     let term = Term::stderr();
+    let answer = put(&term, shown);
+    // A prompt that is interrupted leaves it hidden.
+    let _ = term.show_cursor();
+    answer
+}
+
+fn put(term: &Term, shown: &Shown) -> dialoguer::Result<Option<Answer>> {
     term.write_line("")?;
     term.write_line(&shown.message)?;
     match &shown.kind {
-        Kind::Form(schema) => form(&term, schema),
+        Kind::Form(schema) => form(term, schema),
         Kind::Url(url) => {
             term.write_line(&format!("Open: {}", printable(url)))?;
-            yes_or_no(&term, "Done?")
+            yes_or_no(term, "Done?")
         }
         Kind::Sample(_) => {
-            let text: String = Input::new().with_prompt("Answer").allow_empty(true).interact_text_on(&term)?;
+            let text: String = Input::new().with_prompt("Answer").allow_empty(true).interact_text_on(term)?;
             Ok((!text.is_empty()).then(|| accepted(sample_result(&text))))
         }
-        Kind::Doubt => doubt(&term),
+        Kind::Doubt => doubt(term),
         Kind::Other => {
             term.write_line("This can't be answered here.")?;
             Ok(None)
