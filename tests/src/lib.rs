@@ -5,6 +5,7 @@ mod host;
 mod http;
 mod project;
 mod served;
+mod terminal;
 
 use std::path::PathBuf;
 
@@ -15,6 +16,7 @@ pub use host::{Era, Host, call_params, extension, text_of};
 pub use http::Url;
 pub use project::Scratch;
 pub use served::Served;
+pub use terminal::Terminal;
 
 /// A program of this workspace, built beside the running test. `cargo test --workspace` builds them all first.
 pub fn program(name: &str) -> PathBuf {
