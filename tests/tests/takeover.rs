@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use antiphon_tests::{Era, Host, Scratch, extension};
+use antiphon_tests::{Era, Host, Scratch, call_params, extension};
 use serde_json::{Value, json};
 
 /// How soon another process must have taken over.
@@ -164,6 +164,8 @@ struct Parties {
     modern: Host,
     /// The task of its question.
     task: String,
+    /// A question that it got instead of a result, when it declared no tasks.
+    round: Value,
     modern_job: u64,
     legacy: Host,
     legacy_approve: u64,
@@ -194,6 +196,8 @@ impl Parties {
         let created = modern.call("approve", json!({ "who": "modern" }))["result"].clone();
         assert_eq!(created["status"], "input_required", "{created}");
         let task = created["taskId"].as_str().unwrap().to_owned();
+        let round = modern.ask("tools/call", in_rounds(json!({})))["result"].clone();
+        assert_eq!(round["resultType"], "input_required", "{round}");
         let modern_job = modern.post_call("job", json!({ "who": "modern" }));
         let legacy_approve = legacy.post_call("approve", json!({ "who": "legacy" }));
         let pushed = legacy.pushed("elicitation/create");
@@ -205,6 +209,7 @@ impl Parties {
             project,
             modern,
             task,
+            round,
             modern_job,
             legacy,
             legacy_approve,
@@ -217,7 +222,7 @@ impl Parties {
     /// Everybody sees the same runs.
     fn share(&mut self) {
         let runs = self.project.terminal(&["runs", "--json"]);
-        assert_eq!(runs.len(), 5);
+        assert_eq!(runs.len(), 6);
         for run in &runs {
             assert_eq!(run["owner"], "local", "{run}");
             let id = &run["id"];
@@ -268,6 +273,12 @@ impl Parties {
         assert!(taken.get("error").is_none(), "{taken}");
         let ended = self.modern.poll(&self.task).unwrap();
         assert_eq!(ended["result"]["structuredContent"], json!({ "charges": 1 }), "{ended}");
+
+        let key = only_key(&self.round["inputRequests"]);
+        let responses = json!({ key: { "action": "accept", "content": {} } });
+        let retry = json!({ "requestState": self.round["requestState"], "inputResponses": responses });
+        let ended = self.modern.ask("tools/call", in_rounds(retry));
+        assert_eq!(ended["result"]["structuredContent"], json!({ "charges": 1 }), "{ended}");
     }
 
     /// The legacy host's session goes on and it is asked again; after a restart its runs are there, for a person to answer.
@@ -317,6 +328,13 @@ impl Parties {
     }
 }
 
+/// `approve`, called by a caller that knows forms but no tasks; with what a retry adds.
+fn in_rounds(mut params: Value) -> Value {
+    params["name"] = json!("approve");
+    params["arguments"] = json!({ "who": "rounds" });
+    call_params(params, &json!({ "elicitation": { "form": {} } }))
+}
+
 /// Waits for a process; its exit code.
 fn end_of(child: &mut Child) -> Option<i32> {
     let mut status = None;
@@ -347,6 +365,7 @@ fn kill_the_owner(owner: Party) {
             assert_eq!(project.charged(&format!("{who}-{what}")), expected, "{who}-{what}");
         }
     }
+    assert_eq!((project.charged("rounds-approve"), project.charged("rounds-approved")), (1, 1));
     assert_eq!((modern.close(), legacy.close()), (Some(0), Some(0)));
     assert_eq!(project.terminal(&["runs", "--json", "--live"]), Vec::<Value>::new());
 }
