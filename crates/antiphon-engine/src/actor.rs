@@ -135,6 +135,7 @@ impl Actor {
 
     async fn wake(&mut self) -> Wake {
         let driving = self.phase == Phase::Driving;
+        let pausing = matches!(self.phase, Phase::Pausing { .. });
         if !driving && self.calls.is_empty() && self.mailbox.is_empty() && self.tape.gate.why().is_none() {
             return Wake::Leave;
         }
@@ -145,6 +146,7 @@ impl Actor {
             biased;
             () = tape.gate.shut() => Wake::Frozen,
             () = core.halt.cancelled() => Wake::Halt,
+            () = core.hurry.cancelled(), if pausing && calls.can_be_repeated() => Wake::Halt,
             () = core.stopping.cancelled(), if driving => Wake::Happening(Happening::Pause),
             Some(mail) = mailbox.recv() => Wake::Happening(Happening::Mail(mail)),
             Some(landed) = poll_fn(|cx| calls.poll_next(cx)), if !calls.is_empty() => Wake::Happening(Happening::Landed(landed)),

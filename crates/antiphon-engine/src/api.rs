@@ -140,8 +140,8 @@ pub trait Engine: Send + Sync + 'static {
     /// The value behind a reference.
     async fn value(&self, value: &ValueRef) -> Result<Arc<Value>, EngineError>;
 
-    /// No new dispatch; waits at most `grace` for calls in flight; flushes. Runs that are not over go on when an engine opens
-    /// the same database again.
+    /// No new dispatch; waits at most `grace` for calls in flight, and only a moment for those that can be made again; flushes.
+    /// Runs that are not over go on when an engine opens the same database again.
     async fn pause(&self, grace: Duration);
 }
 

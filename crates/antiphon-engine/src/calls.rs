@@ -40,6 +40,7 @@ pub(crate) struct Landed {
 
 struct Flight {
     serial: u64,
+    repeatable: bool,
     cancel: CancellationToken,
     /// Who waits for an answer inside the call, by the request's name.
     asking: HashMap<String, Vec<oneshot::Sender<(Answer, Receipt)>>>,
@@ -58,16 +59,21 @@ impl Calls {
         self.running.is_empty()
     }
 
-    /// Starts `work` for `op`. A panic in it fails this call alone.
-    pub(crate) fn start<F>(&mut self, op: OpId, class: EffectClass, work: impl FnOnce(CancellationToken) -> F)
-    where
+    /// Starts `work` for `op`. A panic in it fails this call alone. If it is `repeatable`, giving it up leaves no doubt.
+    pub(crate) fn start<F>(
+        &mut self,
+        op: OpId,
+        class: EffectClass,
+        repeatable: bool,
+        work: impl FnOnce(CancellationToken) -> F,
+    ) where
         F: Future<Output = Landing> + Send + 'static,
     {
         self.serial += 1;
         let serial = self.serial;
         let cancel = CancellationToken::new();
         let work = AssertUnwindSafe(work(cancel.clone())).catch_unwind();
-        self.flights.insert(op.clone(), Flight { serial, cancel, asking: HashMap::new() });
+        self.flights.insert(op.clone(), Flight { serial, repeatable, cancel, asking: HashMap::new() });
         self.running.push(
             async move {
                 let landing = work.await.unwrap_or_else(|_| {
@@ -78,6 +84,11 @@ impl Calls {
             }
             .boxed(),
         );
+    }
+
+    /// Whether all of them can simply be made again.
+    pub(crate) fn can_be_repeated(&self) -> bool {
+        self.flights.values().all(|flight| flight.repeatable)
     }
 
     /// The next call that is over and still of interest; `None` while there is nothing in flight.

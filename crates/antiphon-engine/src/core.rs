@@ -59,6 +59,8 @@ pub(crate) struct Core {
     pub alarm: Alarm,
     /// Nothing new begins.
     pub stopping: CancellationToken,
+    /// Calls that can be made again are not waited for.
+    pub hurry: CancellationToken,
     /// Everything ends.
     pub halt: CancellationToken,
     pub tasks: TaskTracker,
@@ -90,6 +92,7 @@ impl Core {
             options,
             alarm: Alarm::default(),
             stopping: CancellationToken::new(),
+            hurry: CancellationToken::new(),
             halt: CancellationToken::new(),
             tasks: TaskTracker::new(),
             next_run: AtomicU64::new(last_run + 1),

@@ -8,7 +8,7 @@ use antiphon_kernel::{Answer, Event, KERNEL_VERSION, Plan, ValueRef, expr};
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::{Mutex, broadcast, oneshot};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::api::{Engine, EngineError, Filter, Owner, Page, Run, RunId, StartRun, Started};
 use crate::blobs::hex_sha256;
@@ -18,6 +18,9 @@ use crate::effects::{Effects, Progress};
 use crate::journal::Stored;
 use crate::keeper;
 use crate::registry::{Board, Mail, Published, Reply};
+
+/// How long a pause waits for calls that can be made again.
+const REPEATABLE: Duration = Duration::from_secs(2);
 
 /// How an engine behaves.
 #[derive(Clone, Debug)]
@@ -314,7 +317,12 @@ impl Engine for SqliteEngine {
     async fn pause(&self, grace: Duration) {
         self.core.stopping.cancel();
         self.core.tasks.close();
-        let _ = tokio::time::timeout(grace, self.core.tasks.wait()).await;
+        let all = self.core.tasks.wait();
+        tokio::pin!(all);
+        if timeout(grace.min(REPEATABLE), &mut all).await.is_err() {
+            self.core.hurry.cancel();
+            let _ = timeout(grace.saturating_sub(REPEATABLE), all).await;
+        }
         self.core.halt.cancel();
         self.core.tasks.wait().await;
         if let Err(error) = self.core.journal.durable(&self.core.journal.newest()).await {

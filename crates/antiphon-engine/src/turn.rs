@@ -238,13 +238,15 @@ impl Actor {
 
     fn prepare(&mut self, op: OpId, call: CallSpec) {
         let (effects, info) = (Arc::clone(&self.core.effects), Arc::clone(&self.info));
-        self.calls.start(op, EffectClass::ReadOnly, |_| async move {
+        self.calls.start(op, EffectClass::ReadOnly, true, |_| async move {
             Landing::Prepared(effects.prepare(&info, &call).await)
         });
     }
 
     fn call(&mut self, op: OpId, call: CallSpec, class: EffectClass, entry: Entry) {
         self.read_only &= class == EffectClass::ReadOnly;
+        // A task that its server keeps is found again.
+        let repeatable = class != EffectClass::AtMostOnce || matches!(entry, Entry::Attach { .. });
         let after = needs_disk(class, &entry).then(|| self.commit());
         let dispatch = Dispatch {
             core: Arc::clone(&self.core),
@@ -257,6 +259,6 @@ impl Actor {
             entry,
             after,
         };
-        self.calls.start(op, class, |cancelled| dispatch.run(cancelled));
+        self.calls.start(op, class, repeatable, |cancelled| dispatch.run(cancelled));
     }
 }

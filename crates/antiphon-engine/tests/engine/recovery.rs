@@ -331,6 +331,29 @@ async fn pausing_gives_up_on_what_does_not_end() {
 }
 
 #[tokio::test]
+async fn a_pause_waits_long_only_for_calls_that_would_be_in_doubt() {
+    let time = still();
+    let lab = Lab::new();
+    let engine = lab.open();
+    let repeatable = start(&engine, &plan(vec![read_only("a", "stubborn")])).await;
+    let other = start(&engine, &plan(vec![call("a", "hold", EffectClass::AtMostOnce)])).await;
+    lab.world.until_seen(2).await;
+    let pass = async {
+        tokio::task::yield_now().await;
+        time.pass(Duration::from_secs(10)).await;
+        lab.world.holds.add_permits(1);
+    };
+    // The time of this pause never comes: it ends with the call that had to be waited for.
+    tokio::join!(engine.pause(Duration::from_secs(3_600)), pass);
+    drop(engine);
+    let engine = lab.open();
+    lab.world.until_seen(3).await;
+    assert_eq!(lab.world.tools()[2], "stubborn", "made again");
+    assert_eq!(end(&engine, &other).await.view.status, RunStatus::Succeeded);
+    assert_eq!(engine.view(&repeatable).await.unwrap().view.status, RunStatus::Working);
+}
+
+#[tokio::test]
 async fn many_busy_runs_are_taken_over_at_once() {
     let lab = Lab::new();
     let engine = lab.open();
