@@ -86,23 +86,31 @@ struct Refusal {
 
 impl Connection {
     /// Opens a connection, in the way that worked last time or else in the way that suits every era.
-    pub(crate) async fn open(config: &Arc<ServerConfig>, memory: &EraMemory) -> Result<Self, ClientError> {
-        let deadline = Instant::now() + config.limits.longest_start;
-        let way = match memory.get() {
-            None => Way::Inquire,
-            Some(Era::Modern) => Way::Discover,
-            Some(Era::Legacy) => Way::Initialize,
-        };
-        let connection = match Self::attempt(config, way, deadline).await {
-            Err(Refusal { instead: Some(way), error }) => {
-                tracing::debug!(%error, ?way, "trying to connect in another way");
-                Self::attempt(config, way, deadline).await
+    ///
+    /// Boxed: else each crate that awaits this would have a copy of all of rmcp to compile.
+    pub(crate) fn open<'a>(
+        config: &'a Arc<ServerConfig>,
+        memory: &'a EraMemory,
+    ) -> BoxFuture<'a, Result<Self, ClientError>> {
+        async move {
+            let deadline = Instant::now() + config.limits.longest_start;
+            let way = match memory.get() {
+                None => Way::Inquire,
+                Some(Era::Modern) => Way::Discover,
+                Some(Era::Legacy) => Way::Initialize,
+            };
+            let connection = match Self::attempt(config, way, deadline).await {
+                Err(Refusal { instead: Some(way), error }) => {
+                    tracing::debug!(%error, ?way, "trying to connect in another way");
+                    Self::attempt(config, way, deadline).await
+                }
+                result => result,
             }
-            result => result,
+            .map_err(|refusal| refusal.error)?;
+            memory.set(connection.era);
+            Ok(connection)
         }
-        .map_err(|refusal| refusal.error)?;
-        memory.set(connection.era);
-        Ok(connection)
+        .boxed()
     }
 
     async fn attempt(config: &Arc<ServerConfig>, way: Way, deadline: Instant) -> Result<Self, Refusal> {

@@ -21,21 +21,24 @@ const MAX_READ_BYTES: usize = 64 * 1024 * 1024;
 /// A capacity that is kept from one line to the next.
 const KEPT_CAPACITY: usize = 1024 * 1024;
 
-/// The server's end of a pipe.
-pub(crate) struct Lines<R, W> {
-    reader: BufReader<R>,
+/// What lines are read from.
+pub(crate) type Reader = Box<dyn AsyncRead + Send + Unpin>;
+/// What lines are written to.
+pub(crate) type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// The server's end of a pipe. One type for every kind of pipe: each more would be another copy of all of rmcp to compile.
+pub(crate) struct Lines {
+    reader: BufReader<Reader>,
     /// The line so far. `receive` may be dropped at any await and called again, so nothing lives in its frame alone.
     line: Vec<u8>,
     /// Bytes of the line that were not kept.
     lost: usize,
-    writer: Writer<W>,
+    /// `None` once closed.
+    writer: Arc<Mutex<Option<Writer>>>,
 }
 
-/// `None` once closed.
-type Writer<W> = Arc<Mutex<Option<W>>>;
-
-impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lines<R, W> {
-    pub(crate) fn new(reader: R, writer: W) -> Self {
+impl Lines {
+    pub(crate) fn new(reader: Reader, writer: Writer) -> Self {
         Self {
             reader: BufReader::with_capacity(64 * 1024, reader),
             line: Vec::new(),
@@ -73,11 +76,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lines<R, W> {
     }
 }
 
-impl<R, W> Transport<RoleServer> for Lines<R, W>
-where
-    R: AsyncRead + Send + Unpin + 'static,
-    W: AsyncWrite + Send + Unpin + 'static,
-{
+impl Transport<RoleServer> for Lines {
     type Error = io::Error;
 
     fn send(&mut self, message: ServerJsonRpcMessage) -> impl Future<Output = io::Result<()>> + Send + 'static {
@@ -121,7 +120,7 @@ where
     }
 }
 
-async fn write<W: AsyncWrite + Unpin>(writer: &Writer<W>, mut line: Vec<u8>) -> io::Result<()> {
+async fn write(writer: &Mutex<Option<Writer>>, mut line: Vec<u8>) -> io::Result<()> {
     line.push(b'\n');
     match &mut *writer.lock().await {
         Some(writer) => {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use antiphon_engine::Owner;
+use futures::future::BoxFuture;
 use rmcp::service::{QuitReason, ServerInitializeError, serve_server_with_ct};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::connection::{Connection, Door};
 use crate::control::Control;
-use crate::lines::Lines;
+use crate::lines::{Lines, Reader, Writer};
 use crate::server::Server;
 
 /// Why a connection ended badly.
@@ -29,7 +30,7 @@ impl Server {
     /// See [`ServeError`].
     pub async fn serve_stdio(&self) -> Result<(), ServeError> {
         let (stdin, stdout) = rmcp::transport::stdio_pipes();
-        self.serve_lines(stdin, stdout, Owner::local(), None).await
+        self.serve_lines(Box::new(stdin), Box::new(stdout), Owner::local(), None).await
     }
 
     /// Serves one connection until the peer leaves or [`Server::stop`]: newline-delimited JSON-RPC, as on stdio. Everything on it
@@ -47,29 +48,28 @@ impl Server {
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
         let (reader, writer) = tokio::io::split(stream);
-        self.serve_lines(reader, writer, owner, control).await
+        self.serve_lines(Box::new(reader), Box::new(writer), owner, control).await
     }
 
-    async fn serve_lines<R, W>(
+    /// Boxed: else each crate that awaits this would have a copy of all of rmcp to compile.
+    fn serve_lines(
         &self,
-        reader: R,
-        writer: W,
+        reader: Reader,
+        writer: Writer,
         owner: Owner,
         control: Option<Arc<dyn Control>>,
-    ) -> Result<(), ServeError>
-    where
-        R: AsyncRead + Send + Unpin + 'static,
-        W: AsyncWrite + Send + Unpin + 'static,
-    {
+    ) -> BoxFuture<'static, Result<(), ServeError>> {
         let connection = Connection::new(self.shared.clone(), Door::Stream { owner, control });
         let stopping = self.shared.stopping.child_token();
-        match serve_server_with_ct(connection, Lines::new(reader, writer), stopping).await {
-            Ok(service) => match service.waiting().await {
-                Ok(QuitReason::JoinError(error)) | Err(error) => Err(ServeError::Task(error)),
-                Ok(_) => Ok(()),
-            },
-            Err(ServerInitializeError::ConnectionClosed(_) | ServerInitializeError::Cancelled) => Ok(()),
-            Err(error) => Err(ServeError::Handshake(Box::new(error))),
-        }
+        Box::pin(async move {
+            match serve_server_with_ct(connection, Lines::new(reader, writer), stopping).await {
+                Ok(service) => match service.waiting().await {
+                    Ok(QuitReason::JoinError(error)) | Err(error) => Err(ServeError::Task(error)),
+                    Ok(_) => Ok(()),
+                },
+                Err(ServerInitializeError::ConnectionClosed(_) | ServerInitializeError::Cancelled) => Ok(()),
+                Err(error) => Err(ServeError::Handshake(Box::new(error))),
+            }
+        })
     }
 }

@@ -18,6 +18,7 @@ mod ui;
 mod world;
 
 use std::io::{self, IsTerminal};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::thread::available_parallelism;
 
@@ -40,7 +41,9 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report(&Fault::internal(format!("can't start: {error}"))),
     };
-    let done = runtime.block_on(cli.run());
+    // A trait object: else all of it would be compiled for each of tokio's ways to block on something.
+    let verb: Pin<Box<dyn Future<Output = _>>> = Box::pin(cli.run());
+    let done = runtime.block_on(verb);
     // A blocked read of standard input must not keep the process.
     runtime.shutdown_background();
     match done {

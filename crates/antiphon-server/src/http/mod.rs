@@ -13,6 +13,8 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use http::StatusCode;
 use http::header::WWW_AUTHENTICATE;
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
@@ -67,7 +69,7 @@ impl Server {
     ///
     /// # Errors
     /// The listener's.
-    pub async fn serve_http(&self, listener: TcpListener, options: HttpOptions) -> io::Result<()> {
+    pub fn serve_http(&self, listener: TcpListener, options: HttpOptions) -> BoxFuture<'static, io::Result<()>> {
         // With Nagle's algorithm, an answer in two writes waits for the client's delayed acknowledgement: 40 ms each.
         let listener = listener.tap_io(|stream| {
             if let Err(error) = stream.set_nodelay(true) {
@@ -75,7 +77,9 @@ impl Server {
             }
         });
         let stopping = self.shared.stopping.clone();
-        axum::serve(listener, self.router(options)).with_graceful_shutdown(stopping.cancelled_owned()).await
+        let serving = axum::serve(listener, self.router(options)).with_graceful_shutdown(stopping.cancelled_owned());
+        // Boxed: else each crate that awaits this would have a copy of the whole HTTP server to compile.
+        serving.into_future().boxed()
     }
 
     fn router(&self, options: HttpOptions) -> Router {
