@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -17,7 +16,16 @@ pub struct Lab {
     /// This program: as `fixture`, it is the tool server.
     pub program: PathBuf,
     antiphon: PathBuf,
-    scratch: TempDir,
+    scratch: Scratch,
+}
+
+/// A folder that goes away with its owner.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 impl Lab {
@@ -34,13 +42,14 @@ impl Lab {
             return Err("antiphon does not build".into());
         }
         // Not in /tmp, which may be in memory: then nothing would wait for a disk.
-        let scratch = TempDir::new_in(target)?;
+        let scratch = Scratch(target.join(format!("benches-{}", std::process::id())));
+        std::fs::create_dir(&scratch.0)?;
         Ok(Self { rounds, antiphon: beside.join("antiphon"), program, scratch })
     }
 
     /// A path in the scratch folder.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.scratch.path().join(name)
+        self.scratch.0.join(name)
     }
 
     /// A folder with a workflow file in it.
