@@ -128,11 +128,12 @@ pub(crate) struct Handler {
 }
 
 impl Handler {
-    async fn elicit(&self, context: &RequestContext<RoleClient>, params: Value) -> Result<Value, ErrorData> {
+    async fn elicit(&self, context: &RequestContext<RoleClient>, mut params: Value) -> Result<Value, ErrorData> {
         if !self.config.elicitation.granted() {
             tracing::warn!(server = %self.config.name, "asked a question without being granted `elicitation`; refused");
             return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "elicitation/create", None));
         }
+        self.config.redact_all(&mut params);
         self.calls.ask(context.extensions.get(), params).await
     }
 }
@@ -172,7 +173,8 @@ impl ClientHandler for Handler {
         self.elicit(&context, request.params.unwrap_or_default()).await.map(CustomResult::new)
     }
 
-    async fn on_progress(&self, params: ProgressNotificationParam, _context: NotificationContext<RoleClient>) {
+    async fn on_progress(&self, mut params: ProgressNotificationParam, _context: NotificationContext<RoleClient>) {
+        params.message = params.message.map(|message| self.config.redact(&message).into_owned());
         self.calls.progress(params);
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 
 /// One server.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub struct ServerConfig {
     pub name: String,
     /// How to reach it.
     pub transport: Transport,
+    /// What it is given in confidence. Should it repeat any of these, in a result or in an error, `***` is what is heard.
+    pub secrets: Vec<SecretString>,
     /// Globs (`*` and `?`) of the tools that may be called. `None`: all of them.
     pub allow: Option<Vec<String>>,
     /// How long a call may be silent. Progress starts the time anew.
@@ -31,6 +34,7 @@ impl ServerConfig {
         Self {
             name: name.into(),
             transport,
+            secrets: Vec::new(),
             allow: None,
             timeout: Duration::from_secs(60),
             session: None,
@@ -59,21 +63,28 @@ impl ServerConfig {
     pub(crate) fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
         /// Shorter values are words rather than secrets, and hiding them would garble every message.
         const SHORTEST: usize = 6;
-        let secrets = match &self.transport {
-            Transport::Stdio { env, .. } => env,
-            Transport::Http { headers, .. } => headers,
-        };
         let mut text = Cow::Borrowed(text);
-        for (_, secret) in secrets {
-            // What follows the scheme of an `Authorization` header is the secret proper.
-            let secret = secret.expose_secret();
-            for part in [secret, secret.split_once(' ').map_or(secret, |(_, rest)| rest)] {
-                if part.len() >= SHORTEST && text.contains(part) {
-                    text = Cow::Owned(text.replace(part, "***"));
-                }
+        for secret in self.secrets.iter().map(SecretString::expose_secret).filter(|secret| secret.len() >= SHORTEST) {
+            if text.contains(secret) {
+                text = Cow::Owned(text.replace(secret, "***"));
             }
         }
         text
+    }
+
+    /// Likewise for all texts in a value.
+    pub(crate) fn redact_all(&self, value: &mut Value) {
+        match value {
+            _ if self.secrets.is_empty() => {}
+            Value::String(text) => {
+                if let Cow::Owned(redacted) = self.redact(text) {
+                    *text = redacted;
+                }
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.redact_all(item)),
+            Value::Object(fields) => fields.values_mut().for_each(|field| self.redact_all(field)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
     }
 }
 
@@ -203,6 +214,8 @@ fn matches(glob: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -225,20 +238,12 @@ mod tests {
 
     #[test]
     fn secrets_do_not_come_back() {
-        let mut config = ServerConfig::new(
-            "x",
-            Transport::Http {
-                url: "http://localhost".into(),
-                headers: vec![("authorization".into(), "Bearer s3cr3t-t0ken".into())],
-            },
-        );
+        let mut config =
+            ServerConfig::new("x", Transport::Http { url: "http://localhost".into(), headers: Vec::new() });
+        config.secrets = vec!["s3cr3t-t0ken".into(), "abc".into()];
         assert_eq!(config.redact("bad token s3cr3t-t0ken!"), "bad token ***!");
-        config.transport = Transport::Stdio {
-            command: "x".into(),
-            args: Vec::new(),
-            env: vec![("KEY".into(), "abc".into()), ("TOKEN".into(), "hunter2-hunter2".into())],
-            cwd: None,
-        };
-        assert_eq!(config.redact("abc hunter2-hunter2"), "abc ***");
+        let mut value = json!({ "a": ["Bearer s3cr3t-t0ken", "abc", 1], "b": { "c": "s3cr3t-t0ken" } });
+        config.redact_all(&mut value);
+        assert_eq!(value, json!({ "a": ["Bearer ***", "abc", 1], "b": { "c": "***" } }));
     }
 }

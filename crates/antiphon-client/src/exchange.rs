@@ -136,13 +136,17 @@ impl Connection {
     }
 
     fn value(&self, result: ServerResult) -> Result<Value, ClientError> {
-        match result {
+        let value = match result {
             ServerResult::CustomResult(result) => Ok(result.0),
-            result => serde_json::to_value(result).map_err(|error| {
-                self.error(ErrorKind::InvalidOutput, &format!("gave a result that can't be read: {error}"))
-                    .in_doubt_if(true)
-            }),
-        }
+            result => serde_json::to_value(result),
+        };
+        let mut value = value.map_err(|error| {
+            self.error(ErrorKind::InvalidOutput, &format!("gave a result that can't be read: {error}"))
+                .in_doubt_if(true)
+        })?;
+        // What it says is recorded, and shown to models.
+        self.config.redact_all(&mut value);
+        Ok(value)
     }
 
     /// The connection broke under a request.

@@ -12,15 +12,15 @@ pub const PROJECT_DIR: &str = "PROJECT_DIR";
 pub struct Expanded {
     /// The text.
     pub value: String,
-    /// Whether a variable without a default went into it. Where it stands under `env`, `headers` or `api_key`, it must
-    /// then be shown to nobody.
-    pub secret: bool,
+    /// The values of variables without a default that went into it. Where it stands under `env`, `headers` or `api_key`, they
+    /// must be shown to nobody.
+    pub secrets: Vec<String>,
 }
 
 impl std::fmt::Debug for Expanded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let value = if self.secret { "…" } else { &self.value };
-        f.debug_struct("Expanded").field("value", &value).field("secret", &self.secret).finish()
+        let value = if self.secrets.is_empty() { &self.value } else { "…" };
+        f.debug_struct("Expanded").field("value", &value).finish_non_exhaustive()
     }
 }
 
@@ -54,21 +54,25 @@ pub struct Variable {
 /// [`MissingVar`] names the first variable that `lookup` does not know and that has no default.
 pub fn expand(text: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Expanded, MissingVar> {
     let mut value = String::with_capacity(text.len());
-    let mut secret = false;
+    let mut secrets = Vec::new();
     // A malformed text was refused at load; should one come here nevertheless, it stands for itself.
     for piece in pieces(text).unwrap_or_else(|_| vec![Piece::Text(text)]) {
         match piece {
             Piece::Text(text) => value.push_str(text),
             Piece::Variable { name, default } => {
-                secret |= default.is_none() && name != PROJECT_DIR;
                 match lookup(name).filter(|found| default.is_none() || !found.is_empty()) {
-                    Some(found) => value.push_str(&found),
+                    Some(found) => {
+                        value.push_str(&found);
+                        if default.is_none() && name != PROJECT_DIR {
+                            secrets.push(found);
+                        }
+                    }
                     None => value.push_str(default.ok_or_else(|| MissingVar(name.to_owned()))?),
                 }
             }
         }
     }
-    Ok(Expanded { value, secret })
+    Ok(Expanded { value, secrets })
 }
 
 /// The variables that a server's definition mentions, by name; [`PROJECT_DIR`] is not among them.
@@ -190,10 +194,10 @@ mod tests {
     fn fills_in_variables_and_defaults() {
         let all = expand("Bearer ${TOKEN} ${HOST:-localhost} ${EMPTY:-x} $${TOKEN} $5", lookup).unwrap();
         assert_eq!(all.value, "Bearer s3cret localhost x ${TOKEN} $5");
-        assert!(all.secret);
+        assert_eq!(all.secrets, ["s3cret"]);
         assert!(!format!("{all:?}").contains("s3cret"));
         let dir = expand("${PROJECT_DIR}/a", lookup).unwrap();
-        assert_eq!((dir.value.as_str(), dir.secret), ("/p/a", false));
+        assert_eq!((dir.value.as_str(), dir.secrets.len()), ("/p/a", 0));
     }
 
     #[test]

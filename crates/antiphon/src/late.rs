@@ -90,18 +90,20 @@ impl<'a> Environment<'a> {
 
     /// A server, ready to be connected to.
     pub fn server(&self, key: &str, def: &ServerDef) -> Result<ServerConfig, MissingVar> {
+        let mut secrets = Vec::new();
         let transport = match &def.transport {
             workflow::Transport::Stdio { command, args, env, cwd } => Transport::Stdio {
                 command: self.program(&self.fill(command)?),
                 args: args.iter().map(|arg| self.fill(arg)).collect::<Result<_, _>>()?,
-                env: self.hide(env)?,
+                env: self.hide(env, &mut secrets)?,
                 cwd: Some(self.root.join(self.fill(cwd.as_deref().unwrap_or_default())?)),
             },
             workflow::Transport::Http { url, headers } => {
-                Transport::Http { url: self.fill(url)?, headers: self.hide(headers)? }
+                Transport::Http { url: self.fill(url)?, headers: self.hide(headers, &mut secrets)? }
             }
         };
         Ok(ServerConfig {
+            secrets,
             allow: def.allow.clone(),
             timeout: def.timeout,
             session: def.session.map(|session| match session {
@@ -121,8 +123,19 @@ impl<'a> Environment<'a> {
         expand(text, |name| self.get(name)).map(|expanded| expanded.value)
     }
 
-    fn hide(&self, texts: &BTreeMap<String, String>) -> Result<Vec<(String, SecretString)>, MissingVar> {
-        texts.iter().map(|(name, text)| Ok((name.clone(), self.fill(text)?.into()))).collect()
+    /// Likewise where secrets stand; they are added to `secrets`.
+    fn hide(
+        &self,
+        texts: &BTreeMap<String, String>,
+        secrets: &mut Vec<SecretString>,
+    ) -> Result<Vec<(String, SecretString)>, MissingVar> {
+        let mut hidden = Vec::with_capacity(texts.len());
+        for (name, text) in texts {
+            let expanded = expand(text, |name| self.get(name))?;
+            secrets.extend(expanded.secrets.into_iter().map(SecretString::from));
+            hidden.push((name.clone(), expanded.value.into()));
+        }
+        Ok(hidden)
     }
 
     /// A program with a path of its own is relative to the project, wherever the process that starts it stands.
@@ -140,7 +153,7 @@ impl<'a> Environment<'a> {
         let build = || -> Result<ModelConfig, MissingVar> {
             let mut config = ModelConfig::new(key, self.fill(&def.base_url)?, self.fill(&def.model)?);
             config.api_key = def.api_key.as_deref().map(|text| self.fill(text)).transpose()?.map(SecretString::from);
-            config.headers = self.hide(&def.headers)?;
+            config.headers = self.hide(&def.headers, &mut config.secrets)?;
             config.cost = def.cost.unwrap_or(config.cost);
             config.speed = def.speed.unwrap_or(config.speed);
             config.intelligence = def.intelligence.unwrap_or(config.intelligence);

@@ -266,7 +266,7 @@ pub(super) fn explain(error: &OpenAIError) -> (ModelErrorKind, String) {
 
 /// Servers like to repeat the key that they refuse.
 pub(super) fn redact(message: String, config: &ModelConfig) -> String {
-    let secrets = config.api_key.iter().chain(config.headers.iter().map(|(_, value)| value));
+    let secrets = config.api_key.iter().chain(config.headers.iter().map(|(_, value)| value)).chain(&config.secrets);
     let secrets = secrets.map(ExposeSecret::expose_secret).filter(|secret| !secret.is_empty());
     secrets.fold(message, |message, secret| message.replace(secret, "[secret]"))
 }

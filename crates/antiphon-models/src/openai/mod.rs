@@ -39,6 +39,8 @@ pub struct ModelConfig {
     pub api_key: Option<SecretString>,
     /// Sent with every request, beside the key.
     pub headers: Vec<(String, SecretString)>,
+    /// What went into the key and the headers in confidence: no error repeats it, even in part of a header.
+    pub secrets: Vec<SecretString>,
     /// How dear it is, 0 to 1.
     pub cost: f64,
     /// How fast it is, 0 to 1.
@@ -64,6 +66,7 @@ impl ModelConfig {
             model: model.into(),
             api_key: None,
             headers: Vec::new(),
+            secrets: Vec::new(),
             cost: 0.5,
             speed: 0.5,
             intelligence: 0.5,
