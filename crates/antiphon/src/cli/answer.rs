@@ -176,13 +176,22 @@ impl How {
 }
 
 fn fields(fields: &[String], schema: &Value) -> Result<Value, Fault> {
-    let properties = schema.get("properties");
+    let nothing = Map::new();
+    let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&nothing);
     let mut content = Map::new();
     for field in fields {
         let (key, text) = field
             .split_once('=')
             .ok_or_else(|| Fault::usage(format!("--field {field}: not key=value"), "write --field key=value"))?;
-        content.insert(key.to_owned(), input::typed(key, text, properties.and_then(|properties| properties.get(key)))?);
+        let Some(property) = properties.get(key) else {
+            let known: Vec<&str> = properties.keys().map(String::as_str).collect();
+            let help = match known.is_empty() {
+                true => "answer with --accept or --decline".to_owned(),
+                false => format!("there are: {}", known.join(", ")),
+            };
+            return Err(Fault::usage(format!("the question has no field `{key}`"), help));
+        };
+        content.insert(key.to_owned(), input::typed(key, text, Some(property))?);
     }
     Ok(Value::Object(content))
 }

@@ -87,5 +87,10 @@ pub(super) fn fault_of(error: &Value) -> Fault {
         None => miette::miette!("{message}"),
     };
     let exit = Exit::TABLE.into_iter().map(|(exit, _)| exit).find(|exit| error["data"]["exit"] == *exit as u8);
-    Fault::new(exit.unwrap_or(Exit::Internal), report)
+    let exit = exit.unwrap_or(match error["code"].as_i64() {
+        // The request itself is wrong: it is too long, say.
+        Some(-32600 | -32602) => Exit::Usage,
+        _ => Exit::Internal,
+    });
+    Fault::new(exit, report)
 }
