@@ -21,9 +21,13 @@ impl Url {
         Self { host: host.to_owned(), path: format!("/{path}") }
     }
 
-    /// Posts a body. These headers stand beside the usual ones, or in their place.
-    pub fn post(&self, headers: &[(&str, &str)], body: &Value) -> Exchange {
-        let body = body.to_string();
+    /// Posts a message. These headers stand beside the usual ones, or in their place.
+    pub fn post(&self, headers: &[(&str, &str)], message: &Value) -> Exchange {
+        self.post_bytes(headers, message.to_string().as_bytes())
+    }
+
+    /// Posts a body, whatever it is.
+    pub fn post_bytes(&self, headers: &[(&str, &str)], body: &[u8]) -> Exchange {
         let mut stream = TcpStream::connect(&self.host).expect("the server listens");
         let mut head = format!("POST {} HTTP/1.1\r\n", self.path);
         let own = [
@@ -36,8 +40,8 @@ impl Url {
         for (name, value) in own.into_iter().filter(|(name, _)| !is_given(name)).chain(headers.iter().copied()) {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        head.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
-        stream.write_all(head.as_bytes()).expect("the server reads");
+        head.push_str(&format!("content-length: {}\r\n\r\n", body.len()));
+        stream.write_all(&[head.as_bytes(), body].concat()).expect("the server reads");
         Exchange(stream)
     }
 }

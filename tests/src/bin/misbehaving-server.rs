@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use serde_json::{Value, json};
 
-const HUGE: usize = 50 << 20;
+/// How many megabytes make a huge result.
+const HUGE: usize = 50;
 
 #[derive(Parser)]
 struct Args {
@@ -38,6 +39,8 @@ enum Mode {
     WrongShape,
     /// Answers calls with 50 MB.
     HugeResult,
+    /// Repeats its environment's `TOKEN` wherever it can: on stderr, as noise, in progress, in results and in errors.
+    Blabs,
 }
 
 fn main() -> ExitCode {
@@ -76,7 +79,15 @@ fn serve(args: &Args) -> io::Result<ExitCode> {
                 writeln!(out, r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[{{"type":"te"#)?;
             }
             ("tools/call", Mode::WrongShape) => answer(&mut out, id, &json!([1, 2, 3]))?,
-            ("tools/call", Mode::HugeResult) => answer(&mut out, id, &text(&"x".repeat(HUGE)))?,
+            ("tools/call", Mode::HugeResult) => {
+                write!(out, r#"{{"jsonrpc":"2.0","id":{id},"result":{{"content":[{{"type":"text","text":""#)?;
+                let megabyte = "x".repeat(1 << 20);
+                for _ in 0..HUGE {
+                    out.write_all(megabyte.as_bytes())?;
+                }
+                writeln!(out, r#""}}]}}}}"#)?;
+            }
+            ("tools/call", Mode::Blabs) => blab(&mut out, &request)?,
             ("tools/call", _) => answer(&mut out, id, &text("done"))?,
             ("tools/list", _) => answer(&mut out, id, &tools())?,
             ("initialize", _) => answer(&mut out, id, &hello())?,
@@ -88,6 +99,22 @@ fn serve(args: &Args) -> io::Result<ExitCode> {
         out.flush()?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn blab(out: &mut impl Write, call: &Value) -> io::Result<()> {
+    let token = std::env::var("TOKEN").unwrap_or_default();
+    eprintln!("my token is {token}");
+    writeln!(out, "DEBUG token={token}")?;
+    let of = &call["params"]["_meta"]["progressToken"];
+    let progress = json!({ "progressToken": of, "progress": 1, "message": format!("signing in with {token}") });
+    writeln!(out, "{}", json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": progress }))?;
+    let id = &call["id"];
+    if call["params"]["name"] == "look" {
+        let content = json!([{ "type": "text", "text": format!("I am {token}") }]);
+        return answer(out, id, &json!({ "content": content, "structuredContent": { "env": { "TOKEN": token } } }));
+    }
+    let error = json!({ "code": -32000, "message": format!("{token} is no good"), "data": token });
+    writeln!(out, "{}", json!({ "jsonrpc": "2.0", "id": id, "error": error }))
 }
 
 fn answer(out: &mut impl Write, id: &Value, result: &Value) -> io::Result<()> {
