@@ -172,7 +172,8 @@ impl Actor {
     /// Whether the outcome of something would be lost with the process.
     fn is_busy(&self) -> bool {
         match self.phase {
-            Phase::Driving => !self.calls.is_empty(),
+            // A run that can't go on here is to be taken up again.
+            Phase::Driving => !self.calls.is_empty() || self.tape.gate.why().is_some(),
             Phase::Pausing { owing } => owing || !self.calls.is_empty(),
             Phase::Ended { .. } => false,
         }

@@ -45,15 +45,20 @@ impl Blobs {
         (reference, Some((sha256, json)))
     }
 
-    /// The value with this hash.
+    /// The value with this hash, if it is in memory still.
+    pub(crate) fn recent(&self, sha256: &Arc<str>) -> Option<Arc<Value>> {
+        self.lock().values.get(sha256).cloned()
+    }
+
+    /// The value with this hash. What is on a tape must have been handed over.
     pub(crate) async fn fetch(
         &self,
         sha256: &Arc<str>,
         journal: &Journal,
         reader: &Reader,
     ) -> Result<Arc<Value>, EngineError> {
-        if let Some(value) = self.lock().values.get(sha256) {
-            return Ok(Arc::clone(value));
+        if let Some(value) = self.recent(sha256) {
+            return Ok(value);
         }
         // It may still be queued.
         journal.committed(&journal.newest()).await?;

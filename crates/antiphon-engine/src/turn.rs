@@ -207,7 +207,14 @@ impl Actor {
         for job in jobs {
             for sha256 in expr::blobs(job, scope) {
                 if let Slot::Vacant(missing) = fetched.0.entry(sha256) {
-                    let value = self.core.blob(missing.key()).await?;
+                    let value = match self.core.blobs.recent(missing.key()) {
+                        Some(value) => value,
+                        None => {
+                            // It may be on the tape.
+                            self.commit();
+                            self.core.blob(missing.key()).await?
+                        }
+                    };
                     missing.insert(value);
                 }
             }
@@ -247,7 +254,9 @@ impl Actor {
         self.read_only &= class == EffectClass::ReadOnly;
         // A task that its server keeps is found again.
         let repeatable = class != EffectClass::AtMostOnce || matches!(entry, Entry::Attach { .. });
-        let after = needs_disk(class, &entry).then(|| self.commit());
+        let waits = needs_disk(class, &entry);
+        // What is large may have to be read back: then it must not be on the tape.
+        let after = (waits || is_large(&call, &entry)).then(|| self.commit()).filter(|_| waits);
         let dispatch = Dispatch {
             core: Arc::clone(&self.core),
             info: Arc::clone(&self.info),
@@ -261,4 +270,13 @@ impl Actor {
         };
         self.calls.start(op, class, repeatable, |cancelled| dispatch.run(cancelled));
     }
+}
+
+/// Whether something that the call needs is kept out of line.
+fn is_large(call: &CallSpec, entry: &Entry) -> bool {
+    let state = match entry {
+        Entry::Answers { state, .. } => state.as_ref(),
+        Entry::Fresh | Entry::Attach { .. } => None,
+    };
+    matches!(call.args, ValueRef::Blob { .. }) || matches!(state, Some(ValueRef::Blob { .. }))
 }

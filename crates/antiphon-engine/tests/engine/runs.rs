@@ -84,6 +84,21 @@ async fn large_values_travel_by_hash() {
     assert_eq!(output(&engine, &run).await["a"].as_str().unwrap().len(), 100_000);
 }
 
+/// Values that are too large to be kept in memory are read back, and have been recorded by then.
+#[tokio::test]
+async fn huge_values_are_used_at_once() {
+    let lab = Lab::new();
+    let engine = lab.open();
+    let pass_on = |id: &str, tool: &str| {
+        call_with(id, tool, EffectClass::ReadOnly, template("{{ steps.a.output }}", &["a"], &[]))
+    };
+    let plan = plan(vec![read_only("a", "huge"), pass_on("b", "measure"), pass_on("c", "measure")]);
+    let plan = with_output(&plan, &[("b", template("{{ steps.b.output }}", &["b"], &[]))]);
+    let id = start(&engine, &plan).await;
+    let run = end(&engine, &id).await;
+    assert_eq!(output(&engine, &run).await, json!({ "b": 9_000_002 }));
+}
+
 #[tokio::test]
 async fn a_question_waits_for_a_fitting_answer() {
     let lab = Lab::new();

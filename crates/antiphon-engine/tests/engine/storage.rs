@@ -72,6 +72,27 @@ async fn a_damaged_record_is_an_error_of_that_run_alone() {
 }
 
 #[tokio::test]
+async fn a_run_whose_values_cant_be_read_goes_on_when_they_can() {
+    let lab = Lab::new();
+    let engine = lab.open();
+    let measure = call_with("c", "measure", EffectClass::ReadOnly, template("{{ steps.a.output }}", &["a"], &[]));
+    let id = start(&engine, &chain(vec![read_only("a", "big"), read_only("b", "hold"), measure])).await;
+    lab.world.until_seen(2).await;
+    engine.history(&id).await.unwrap();
+    drop(engine);
+    let change = |sql: &str| Connection::open(lab.database()).unwrap().execute_batch(sql).unwrap();
+    change("UPDATE blobs SET sha256 = '-' || sha256");
+    let engine = lab.open();
+    lab.world.holds.add_permits(1);
+    let error = engine.wait(&id, u64::MAX, LONG, false).await.unwrap_err().to_string();
+    assert!(error.contains("is not in the database"), "{error}");
+    drop(engine);
+    change("UPDATE blobs SET sha256 = substr(sha256, 2)");
+    let engine = lab.open();
+    assert_eq!(end(&engine, &id).await.view.status, RunStatus::Succeeded);
+}
+
+#[tokio::test]
 async fn a_run_of_another_kernel_version_is_left_alone() {
     let lab = Lab::new();
     let engine = lab.open();

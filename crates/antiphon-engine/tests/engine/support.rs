@@ -124,6 +124,7 @@ impl Effects for World {
             "panics" => panic!("on purpose"),
             "big" => done("x".repeat(100_000)),
             "bigger" => done("y".repeat(150_000)),
+            "huge" => done("z".repeat(9_000_000)),
             "measure" => done(args.to_string().len()),
             "reports" => {
                 (context.progress)(Progress {
