@@ -6,7 +6,7 @@ use std::process::Stdio;
 use antiphon_tests::{Era, Host, Scratch};
 use serde_json::json;
 
-use crate::{DONE, Seen, USAGE, antiphon, run, runs};
+use crate::{DONE, FAILED, GOOD, Seen, USAGE, antiphon, run, runs};
 
 const WORKFLOW: &str = r#"
 [input]
@@ -87,6 +87,25 @@ fn twenty_megabytes_are_taken_from_a_file_but_not_passed_to_another_process() {
     // The owner has heard nothing but noise, and goes on.
     assert_eq!(run(&scratch, &["run", "w.toml", "--input", "name=x"]).succeeds(), json!({ "a": 2 }));
     assert_eq!(host.call("w", json!({ "name": "xy" }))["result"]["structuredContent"], json!({ "a": 3 }));
+}
+
+/// What goes to a server and comes back, larger than what is kept in memory; and larger than what an expression may yield.
+#[test]
+fn large_values_go_through_a_step_and_larger_ones_are_refused() {
+    let scratch = Scratch::new();
+    scratch.file("antiphon.toml", GOOD);
+    scratch.file(
+        "echo.toml",
+        "[input]\ntext = { type = \"string\" }\n[steps.a]\ncall = \"good.echo\"\nwith.text = \"{{ input.text }}\"\n\
+         [output]\nlength = \"{{ steps.a.output.text | length }}\"\n",
+    );
+    let input = |bytes| scratch.file("input.json", &json!({ "text": "x".repeat(bytes) }).to_string());
+    let echo = ["run", "echo.toml", "--trust", "--input", "@input.json"];
+    input(6_000_000);
+    assert_eq!(run(&scratch, &echo).succeeds(), json!({ "length": 6_000_000 }));
+    input(20_000_000);
+    run(&scratch, &echo).fails(FAILED, &["`a`", "larger than 16 MiB"]);
+    assert_eq!(runs(&scratch).len(), 2);
 }
 
 #[test]
