@@ -102,12 +102,12 @@ fn transport(item: &Item<'_>, table: &Table<'_>) -> Option<Transport> {
             let args = args.map_or(Some(Vec::new()), |args| args.list(help)?.iter().map(open).collect());
             let env = secrets(environment);
             let cwd = cwd.map(|cwd| open(&cwd));
-            let (command, cwd) = (open(&command), cwd.map_or(Some(None), |cwd| cwd.map(Some)));
+            let (command, cwd) = (program(&command), cwd.map_or(Some(None), |cwd| cwd.map(Some)));
             Some(Transport::Stdio { command: command?, args: args?, env: env?, cwd: cwd? })
         }
         (None, Some(url)) => {
             foreign(&of_command, "a `command`");
-            let (url, headers) = (open(&url), secrets(headers));
+            let (url, headers) = (address(&url), secrets(headers));
             Some(Transport::Http { url: url?, headers: headers? })
         }
         (None, None) => {
@@ -153,7 +153,7 @@ fn sampling(item: &Item<'_>) -> Option<SamplingGrant> {
 }
 
 fn model(item: &Item<'_>, table: &Table<'_>) -> Option<ModelDef> {
-    let base_url = table.require("base_url").and_then(|item| open(&item));
+    let base_url = table.require("base_url").and_then(|item| address(&item));
     let model = table.require("model").and_then(|item| open(&item));
     let api_key = table.take("api_key").and_then(|item| secret(&item));
     let headers = secrets(table.take("headers"));
@@ -243,6 +243,29 @@ fn open(item: &Item<'_>) -> Option<String> {
         }
     }
     Some(text.to_owned())
+}
+
+/// A program, without its arguments. One with a path may have blanks in its name.
+fn program(item: &Item<'_>) -> Option<String> {
+    let text = open(item)?;
+    if let Some((program, _)) = text.trim().split_once(' ')
+        && !program.contains(['/', '$'])
+    {
+        // The rest is not repeated: there may be a secret in it.
+        let help = format!("write `{} = {program:?}`, and the rest in `args`, word by word", item.key);
+        item.refuse(BAD_VALUE, "a `command` is a program without its arguments", help);
+    }
+    Some(text)
+}
+
+/// Where a server or a model is. What begins with a variable may be an address.
+fn address(item: &Item<'_>) -> Option<String> {
+    let text = open(item)?;
+    if !["http://", "https://", "${"].iter().any(|start| text.starts_with(start)) {
+        let message = format!("this `{}` is not an address that can be reached", item.key);
+        item.refuse(BAD_VALUE, message, "it begins with `http://` or `https://`");
+    }
+    Some(text)
 }
 
 /// A table of texts that may be secrets.

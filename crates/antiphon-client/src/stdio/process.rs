@@ -117,7 +117,8 @@ impl Process {
         let mut child = command.spawn().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => match cwd.as_ref().filter(|cwd| !cwd.is_dir()) {
                 Some(cwd) => format!("did not start: its directory {} does not exist", cwd.display()),
-                None => format!("did not start: there is no command `{program}`"),
+                None if program.contains('/') => format!("did not start: there is no file `{program}`"),
+                None => format!("did not start: there is no command `{program}` on the PATH; is it installed?"),
             },
             _ => format!("did not start: `{program}`: {error}"),
         })?;

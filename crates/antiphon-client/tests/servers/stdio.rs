@@ -221,7 +221,10 @@ async fn a_command_that_does_not_exist() {
     config.transport =
         Transport::Stdio { command: "no-such-command".into(), args: Vec::new(), env: Vec::new(), cwd: None };
     let error = call(&Client::new(config), "echo", json!({})).await.unwrap_err();
-    assert_eq!(error.to_string(), "server `fixture` did not start: there is no command `no-such-command`");
+    assert_eq!(
+        error.to_string(),
+        "server `fixture` did not start: there is no command `no-such-command` on the PATH; is it installed?"
+    );
 }
 
 #[tokio::test]
