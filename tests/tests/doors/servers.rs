@@ -105,8 +105,8 @@ fn one_that_exits_when_called() {
 
 #[test]
 fn one_that_hangs_when_called() {
-    let bad = program("hang-on-call") + "\ntimeout = \"1s\"";
-    misbehaves(&bad, "", &Fails("timeout", &["`bad` did not answer within 1s"]), true);
+    let bad = program("hang-on-call") + "\ntimeout = \"2s\"";
+    misbehaves(&bad, "", &Fails("timeout", &["`bad` did not answer within 2s"]), true);
 }
 
 #[test]
