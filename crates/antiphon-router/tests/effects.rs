@@ -167,7 +167,7 @@ async fn what_can_not_be_called_says_why_before_anything_is_sent() {
         (
             tool("ship/ci", "build"),
             ErrorKind::Unavailable,
-            "server `ship/ci` did not start: there is no command `no-such-command`",
+            "server `ship/ci` did not start: there is no command `no-such-command` on the PATH; is it installed?",
         ),
     ] {
         let failure = router.prepare(&run(), &call).await.unwrap_err();
