@@ -1,5 +1,5 @@
 //! What the whole-system tests share: where the programs are, a scratch project, a raw MCP client.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a failed unwrap is a failed test")]
 
 mod host;
 mod http;
@@ -31,6 +31,16 @@ pub fn program(name: &str) -> PathBuf {
 pub fn repository() -> PathBuf {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     manifest.parent().expect("tests/ is in the repository").to_owned()
+}
+
+/// What `.ci/clients` installs, or `None` with a message. In CI its absence is a failure.
+pub fn installed(path: PathBuf) -> Option<PathBuf> {
+    if path.exists() {
+        return Some(path);
+    }
+    assert!(std::env::var_os("CI").is_none(), "{} is missing: run .ci/clients", path.display());
+    eprintln!("skipped: {} is missing; .ci/clients installs it", path.display());
+    None
 }
 
 /// The plan of a workflow file without errors.

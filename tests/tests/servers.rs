@@ -3,7 +3,7 @@
 //! Nothing is downloaded or built: `npx` and `cargo` are small scripts that start what `.ci/clients` has installed and this
 //! build has made (CI's first step runs the real `cargo`). Where servers are missing the tests say so and pass, except in CI.
 //! The models are scripted: these tests show what workflows do with answers, not that any model gives them.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a failed unwrap is a failed test")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use antiphon_tests::{Scratch, program, repository};
+use antiphon_tests::{Scratch, installed, program, repository};
 use serde_json::{Value, json};
 
 /// How `antiphon` ended, as its manual says.
@@ -159,16 +159,6 @@ impl Drop for Model {
         let _ = self.server.kill();
         let _ = self.server.wait();
     }
-}
-
-/// Where something is installed, or `None` with a message. In CI its absence is a failure.
-fn installed(path: PathBuf) -> Option<PathBuf> {
-    if path.exists() {
-        return Some(path);
-    }
-    assert!(std::env::var_os("CI").is_none(), "{} is missing: run .ci/clients", path.display());
-    eprintln!("skipped: {} is missing; .ci/clients installs it", path.display());
-    None
 }
 
 fn text(value: &Value) -> &str {

@@ -11,7 +11,7 @@ use antiphon_engine::{
 };
 use antiphon_kernel::{
     Action, Answer, By, CallSpec, Callee, Dep, EffectClass, Entry, ErrorKind, Expr, Form, Graph, KERNEL_VERSION,
-    Limits, OnDoubt, OnError, Plan, Record, Source, Step, Target, Verb, Wait, What, Workflow,
+    Limits, Plan, Record, Source, Step, Target, Verb, Wait, What, Workflow,
 };
 use async_trait::async_trait;
 use indexmap::IndexMap;
@@ -184,29 +184,11 @@ pub fn template(text: &str, steps: &[&str], vars: &[&str]) -> Expr {
     }
 }
 
-pub fn step(id: &str, verb: Verb) -> Step {
-    Step {
-        id: id.into(),
-        verb,
-        deps: BTreeMap::new(),
-        when: None,
-        for_each: None,
-        repeat: None,
-        retry: None,
-        timeout_ms: None,
-        expect: None,
-        on_error: OnError::Fail,
-        undo: None,
-        effects: None,
-        on_doubt: OnDoubt::Ask,
-    }
-}
-
 /// A step that calls the tool with these arguments.
 pub fn call_with(id: &str, tool: &str, effects: EffectClass, with: Expr) -> Step {
     let deps = with.steps.iter().map(|id| (id.clone(), Dep { uses: true, asks: false })).collect();
     let target = Target::Fixed(Callee::Tool { server: "world".into(), tool: tool.into() });
-    Step { effects: Some(effects), deps, ..step(id, Verb::Call { target, with }) }
+    Step { effects: Some(effects), deps, ..Step::plain(id, Verb::Call { target, with }) }
 }
 
 pub fn call(id: &str, tool: &str, effects: EffectClass) -> Step {
@@ -218,11 +200,11 @@ pub fn read_only(id: &str, tool: &str) -> Step {
 }
 
 pub fn confirm(id: &str) -> Step {
-    step(id, Verb::Elicit { message: literal("Go on?".into()), form: Form::Confirm, by: By::Human })
+    Step::plain(id, Verb::Elicit { message: literal("Go on?".into()), form: Form::Confirm, by: By::Human })
 }
 
 pub fn wait_for(id: &str, ms: u64) -> Step {
-    step(id, Verb::Wait(Wait::For(ms)))
+    Step::plain(id, Verb::Wait(Wait::For(ms)))
 }
 
 /// One after the other.
