@@ -64,7 +64,7 @@ fn over_stdio(program: &Path) -> String {
 
 /// `steps` calls of a tool, one after another, each with the output of the one before.
 fn calls(tool: &str, steps: usize, modifiers: &str) -> String {
-    let mut text = String::from("[input]\nvalue = \"string\"\n");
+    let mut text = String::from("[input]\nvalue = { type = \"string\" }\n");
     let mut before = "input.value".to_owned();
     for step in 0..steps {
         let _ =
@@ -77,7 +77,7 @@ fn calls(tool: &str, steps: usize, modifiers: &str) -> String {
 
 /// `steps` steps that only set a value.
 fn sets(steps: usize) -> String {
-    let mut text = String::from("[input]\nvalue = \"string\"\n");
+    let mut text = String::from("[input]\nvalue = { type = \"string\" }\n");
     let mut before = "input.value".to_owned();
     for step in 0..steps {
         let _ = write!(text, "[steps.s{step}]\nset = \"{{{{ {before} }}}}\"\n");
