@@ -57,10 +57,9 @@ pub async fn measure(lab: &Lab) -> Result<Vec<Figure>, Error> {
         Figure::new("a whole run through `antiphon serve` over stdio, p50", through_serve.p50(), "ms"),
         Figure::new("  a run of one `set` step likewise: what a call of `serve` costs", hop.p50(), "ms"),
         Figure::new(
-            "  above the hand-written client, a step, all included",
+            "  above the hand-written client, a step, that call included",
             step(&through_serve) - step(&by_hand),
             "ms",
-        )
-        .at_most(0.1),
+        ),
     ])
 }
