@@ -22,9 +22,10 @@ static void note(int fd, off_t length) {
     char path[4096], file[4200], text[32];
     if (!wal(fd, path, sizeof path)) return;
     snprintf(file, sizeof file, "%s.synced", path);
-    int out = open(file, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    /* Always as long, in one write: a kill leaves the old number or the new one. */
+    int out = open(file, O_WRONLY | O_CREAT, 0600);
     if (out < 0) return;
-    int size = snprintf(text, sizeof text, "%lld\n", (long long)length);
+    int size = snprintf(text, sizeof text, "%020lld\n", (long long)length);
     if (write(out, text, size) != size) unlink(file);
     close(out);
 }

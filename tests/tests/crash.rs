@@ -287,7 +287,9 @@ fn lose_unsynced(database: &Path) {
     let Ok(synced) = std::fs::read_to_string(format!("{}.synced", wal.display())) else { return };
     let Ok(file) = std::fs::OpenOptions::new().write(true).open(&wal) else { return };
     let length = file.metadata().unwrap().len();
-    file.set_len(synced.trim().parse::<u64>().unwrap().min(length)).unwrap();
+    // Empty: killed before the first note, when nothing had been flushed.
+    let synced = if synced.is_empty() { 0 } else { synced.trim().parse::<u64>().unwrap() };
+    file.set_len(synced.min(length)).unwrap();
     let _ = std::fs::remove_file(format!("{}-shm", database.display()));
 }
 
