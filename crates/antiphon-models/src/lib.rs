@@ -2,17 +2,22 @@
 //!
 //! [`Model`] is the seam; [`OpenAiModel`] speaks to any OpenAI-compatible server; [`Models`] finds a model by the name that
 //! a plan gives it. A [`SampleRequest`] says what is wanted in the workflow language's own words (`choose`, `schema`,
-//! `examples`), and [`prompt`] turns it into messages, so every model is asked in the same way.
+//! `examples`, `tools`), and [`prompt`] turns it into messages, so every model is asked in the same way.
 
 mod model;
 mod openai;
+mod parse;
 pub mod prompt;
 mod registry;
 mod request;
 mod shape;
+mod tools;
 
-pub use model::{Model, ModelError, ModelErrorKind, SampleAnswer, SampleContext, Usage};
-pub use openai::{ModelConfig, OpenAiModel, Price};
+pub use model::{
+    Model, ModelError, ModelErrorKind, Price, Progress, SampleAnswer, SampleContext, StopReason, Traits, Usage,
+};
+pub use openai::{ModelConfig, OpenAiModel};
 pub use registry::Models;
 pub use request::{DEFAULT_MAX_TOKENS, Example, Message, Role, SampleRequest};
 pub use shape::Shape;
+pub use tools::{ToolCall, ToolChoice, ToolResult, ToolSpec};

@@ -22,7 +22,7 @@ pub(crate) async fn run(
         Ok(request) => request,
         Err(error) => return fail(kind_of(error.kind), error.message),
     };
-    let context = SampleContext { cancelled: cancelled.clone(), deadline };
+    let context = SampleContext { cancelled: cancelled.clone(), deadline, ..SampleContext::default() };
     let mut kind = ErrorKind::Model;
     let mut reasons = Vec::new();
     for name in candidates {

@@ -253,6 +253,7 @@ impl Model for Scripted {
             model: format!("{}-7b", self.name),
             usage: Usage { prompt_tokens: 10, completion_tokens: 5, estimated: false },
             cost_usd: 0.25,
+            ..SampleAnswer::default()
         })
     }
 }

@@ -18,7 +18,9 @@ use tokio::time::{sleep_until, timeout};
 
 use self::http::{Endpoint, Refusal};
 use self::wire::{Chunk, Dialect};
-use crate::{Message, Model, ModelError, ModelErrorKind, SampleAnswer, SampleContext, SampleRequest, Usage, prompt};
+use crate::{
+    Message, Model, ModelError, ModelErrorKind, Price, SampleAnswer, SampleContext, SampleRequest, Usage, prompt,
+};
 
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
@@ -75,23 +77,6 @@ impl ModelConfig {
             concurrency: 8,
             max_context: None,
         }
-    }
-}
-
-/// What a model charges, in US dollars per million tokens.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Price {
-    /// For what it reads.
-    pub input: f64,
-    /// For what it writes.
-    pub output: f64,
-}
-
-impl Price {
-    fn of(self, usage: Usage) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
-        let dollars = |tokens: u64, per_million: f64| tokens as f64 * per_million / 1e6;
-        dollars(usage.prompt_tokens, self.input) + dollars(usage.completion_tokens, self.output)
     }
 }
 
@@ -159,6 +144,7 @@ impl OpenAiModel {
                         model: reply.model.unwrap_or_else(|| self.config.model.clone()),
                         usage,
                         cost_usd: self.config.price.map_or(0.0, |price| price.of(usage)),
+                        ..SampleAnswer::default()
                     });
                 }
                 Err(why) => why,
@@ -272,6 +258,10 @@ impl OpenAiModel {
 impl Model for OpenAiModel {
     fn name(&self) -> &str {
         &self.config.name
+    }
+
+    fn id(&self) -> &str {
+        &self.config.model
     }
 
     async fn sample(&self, request: &SampleRequest, context: &SampleContext) -> Result<SampleAnswer, ModelError> {
