@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{SampleRequest, ToolCall};
+use crate::{Message, SampleRequest, ToolCall};
 
 /// Something that answers sampling.
 #[async_trait]
@@ -191,10 +191,24 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// What a conversation and its answer take, at four bytes a token.
+    pub fn guess(prompt: &[Message], said: &str) -> Self {
+        Self {
+            prompt_tokens: prompt.iter().map(|message| tokens(message.size())).sum(),
+            completion_tokens: tokens(said.len()),
+            estimated: true,
+        }
+    }
+
     /// Read and written together.
     pub fn total(&self) -> u64 {
         self.prompt_tokens + self.completion_tokens
     }
+}
+
+/// Tokens in so many bytes, by the usual rule of thumb.
+pub(crate) fn tokens(bytes: usize) -> u64 {
+    (bytes as u64).div_ceil(4)
 }
 
 impl std::ops::AddAssign for Usage {

@@ -48,7 +48,9 @@ impl SampleRequest {
             system: map.get("system").map(|system| string(system, "system")).transpose()?,
             shape,
             examples,
-            max_tokens: map.get("max_tokens").map_or(Ok(DEFAULT_MAX_TOKENS), max_tokens_of)?,
+            max_tokens: map
+                .get("max_tokens")
+                .map_or(Ok(DEFAULT_MAX_TOKENS), |value| max_tokens_of(value, "max_tokens"))?,
             temperature: map.get("temperature").map(temperature_of).transpose()?,
             tools,
             tool_choice,
@@ -181,15 +183,15 @@ fn example_of(value: &Value, shape: &Shape, index: usize) -> Result<Example, Mod
     Ok(Example { input: string(input, "input")?, output: output.clone() })
 }
 
-fn max_tokens_of(value: &Value) -> Result<u32, ModelError> {
+pub(crate) fn max_tokens_of(value: &Value, key: &str) -> Result<u32, ModelError> {
     value
         .as_u64()
         .and_then(|tokens| u32::try_from(tokens).ok())
         .filter(|tokens| *tokens > 0)
-        .ok_or_else(|| invalid(format!("`max_tokens` must be a positive integer, not {value}")))
+        .ok_or_else(|| invalid(format!("`{key}` must be a positive integer, not {value}")))
 }
 
-fn temperature_of(value: &Value) -> Result<f64, ModelError> {
+pub(crate) fn temperature_of(value: &Value) -> Result<f64, ModelError> {
     value
         .as_f64()
         .filter(|temperature| (0.0..=2.0).contains(temperature))

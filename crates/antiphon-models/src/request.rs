@@ -85,6 +85,14 @@ impl Message {
     pub fn results(results: Vec<ToolResult>) -> Self {
         Self { results, ..Self::new(Role::User, "") }
     }
+
+    /// How many bytes it takes, about.
+    pub(crate) fn size(&self) -> usize {
+        let calls =
+            self.calls.iter().map(|call| call.name.len() + Value::Object(call.arguments.clone()).to_string().len());
+        let results = self.results.iter().map(|result| result.text.len());
+        self.text.len() + calls.chain(results).sum::<usize>()
+    }
 }
 
 /// Who speaks.

@@ -51,9 +51,16 @@ impl Canned {
     }
 
     fn ended(text: &str, finish: &str) -> Self {
-        let pieces = text.split_inclusive(' ').map(|piece| json!({ "delta": { "content": piece } }));
+        let pieces = text.split_inclusive(' ').map(|piece| json!({ "content": piece }));
+        Self::deltas(pieces, finish)
+    }
+
+    /// These pieces, one an event.
+    pub fn deltas(deltas: impl IntoIterator<Item = Value>, finish: &str) -> Self {
         let end = json!({ "delta": {}, "finish_reason": finish });
-        let mut body: String = pieces
+        let mut body: String = deltas
+            .into_iter()
+            .map(|delta| json!({ "delta": delta }))
             .chain([end])
             .map(|choice| format!("data: {}\n\n", json!({ "model": "canned-1", "choices": [choice] })))
             .collect();
@@ -121,6 +128,11 @@ impl Server {
 
     pub fn request(&self, index: usize) -> Asked {
         self.shared.asked.lock().unwrap()[index].clone()
+    }
+
+    /// The last request's body.
+    pub fn last(&self) -> Value {
+        self.request(self.requests() - 1).body
     }
 
     /// Returns when an endless answer has begun.
