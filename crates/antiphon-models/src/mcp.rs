@@ -104,13 +104,15 @@ pub fn answer(request: &SampleRequest, result: &Value) -> Result<SampleAnswer, M
     let content = result
         .get("content")
         .ok_or_else(|| wrong("it must be a CreateMessageResult: an object with `content`".to_owned()))?;
-    let Message { text, mut calls, .. } =
+    let Message { mut text, mut calls, .. } =
         blocks(Role::Assistant, content, &request.messages).map_err(|error| wrong(error.message))?;
+    let usage = Usage::guess(&prompt::messages(request), &text);
     let output = if calls.is_empty() {
         match request.read(&text).map_err(|why| wrong(format!("the answer {why}")))? {
             Reply::Output(output) => output,
             Reply::Calls(read) => {
                 calls = read;
+                text = String::new();
                 Value::Null
             }
         }
@@ -124,7 +126,7 @@ pub fn answer(request: &SampleRequest, result: &Value) -> Result<SampleAnswer, M
     };
     Ok(SampleAnswer {
         output,
-        usage: Usage::guess(&prompt::messages(request), &text),
+        usage,
         model: result.get("model").and_then(Value::as_str).unwrap_or("caller").to_owned(),
         text,
         calls,

@@ -123,7 +123,7 @@ impl fmt::Debug for Progress {
 pub struct SampleAnswer {
     /// The label, the parsed value, or the text; null when it calls tools instead.
     pub output: Value,
-    /// What the model said, word for word.
+    /// What the model said, word for word; when it calls tools, what it said beside.
     pub text: String,
     /// The tools that it wants called before it answers.
     pub calls: Vec<ToolCall>,

@@ -181,6 +181,7 @@ async fn a_server_that_leaves_calls_in_the_text_has_tools_explained_from_then_on
         let model = model(&server);
         let answer = ask(&model, request(json!({}))).await.unwrap();
         assert_eq!(answer.calls, [call("call_1", "weather.now", json!({ "city": "Oslo" }))], "{said}");
+        assert_eq!(answer.text, "", "the call is not told twice");
         ask(&model, request(json!({}))).await.unwrap();
         assert!(server.request(0).body.get("tools").is_some());
         assert!(server.request(1).body.get("tools").is_none());

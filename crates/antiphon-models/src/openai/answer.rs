@@ -108,6 +108,11 @@ impl Answer {
         self.choices > 0
     }
 
+    /// Whether the server told calls apart.
+    pub(super) fn has_calls(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
     /// It was cut at `max_tokens`.
     pub(super) fn cut(&self) -> bool {
         self.finish.as_deref() == Some("length")

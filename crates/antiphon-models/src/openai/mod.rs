@@ -132,13 +132,15 @@ impl OpenAiModel {
 
     fn finish(&self, answer: Answer, reply: Reply, usage: Usage) -> SampleAnswer {
         let stop = answer.stop(&reply);
-        let (output, calls) = match reply {
-            Reply::Output(output) => (output, Vec::new()),
-            Reply::Calls(calls) => (Value::Null, calls),
+        let (output, text, calls) = match reply {
+            Reply::Output(output) => (output, answer.text, Vec::new()),
+            // Calls that were found in the text are not its text as well.
+            Reply::Calls(calls) if answer.has_calls() => (Value::Null, answer.text, calls),
+            Reply::Calls(calls) => (Value::Null, String::new(), calls),
         };
         SampleAnswer {
             output,
-            text: answer.text,
+            text,
             calls,
             model: answer.model.unwrap_or_else(|| self.config.model.clone()),
             usage,
