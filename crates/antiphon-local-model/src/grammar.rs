@@ -9,13 +9,17 @@ use serde_json::{Value, json};
 
 use crate::vocabulary::Vocabulary;
 
-/// What an answer must look like.
+/// What an answer must look like: one of these.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Grammar {
-    /// JSON that conforms to a schema.
-    Json(Value),
-    /// One of these: a text as it is, JSON that conforms to a schema, and a text as it is.
-    Either(Vec<(String, Value, String)>),
+pub(crate) struct Grammar(pub(crate) Vec<Arm>);
+
+/// One of the things that an answer may be.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Arm {
+    /// JSON that conforms to a schema, between texts that are as they are.
+    Json { before: String, schema: Value, after: &'static str },
+    /// Any words; they can't begin as an object does.
+    Words,
 }
 
 /// Compiles grammars for one vocabulary.
@@ -38,11 +42,7 @@ impl Grammars {
     /// Compiles a grammar. Schemas may say more than a grammar can: `None` when it can't say anything of one, and what is
     /// written must be checked in any case.
     pub(crate) fn compile(&self, grammar: &Grammar) -> Option<Matcher> {
-        let grammar = match grammar {
-            Grammar::Json(schema) => TopLevelGrammar::from_json_schema(spelled(schema)),
-            Grammar::Either(arms) => TopLevelGrammar::from_lark(lark(arms)),
-        };
-        let matcher = Matcher::new(self.0.create_parser(grammar));
+        let matcher = Matcher::new(self.0.create_parser(TopLevelGrammar::from_lark(lark(&grammar.0))));
         if let Some(error) = matcher.get_error() {
             tracing::debug!(%error, "the answer is not constrained");
             return None;
@@ -66,11 +66,35 @@ fn spelled(schema: &Value) -> Value {
 }
 
 /// Each arm has a `%json` of its own, so that references in its schema lead to its own definitions.
-fn lark(arms: &[(String, Value, String)]) -> String {
-    let quoted = |text: &str| Value::from(text).to_string();
+fn lark(arms: &[Arm]) -> String {
+    let quoted = |text: &str| if text.is_empty() { String::new() } else { Value::from(text).to_string() };
     let names: Vec<String> = (0..arms.len()).map(|index| format!("arm{index}")).collect();
-    let rules = arms.iter().zip(&names).map(|((before, schema, after), name)| {
-        format!("{name}: {} json_{name} {}\njson_{name}: %json {}\n", quoted(before), quoted(after), spelled(schema))
+    let rules = arms.iter().zip(&names).map(|(arm, name)| match arm {
+        Arm::Json { before, schema, after } => {
+            format!(
+                "{name}: {} {name}_json {}\n{name}_json: %json {}\n",
+                quoted(before),
+                quoted(after),
+                spelled(schema)
+            )
+        }
+        Arm::Words => format!("{name}: /[^{{](.|\\n)*/\n"),
     });
     format!("start: {}\n{}", names.join(" | "), rules.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arms_become_rules() {
+        let call = Arm::Json {
+            before: r#"{"tool": "a\"b", "arguments": "#.to_owned(),
+            schema: json!({ "type": "object" }),
+            after: "}",
+        };
+        let answer = Arm::Json { before: String::new(), schema: json!(true), after: "" };
+        insta::assert_snapshot!(lark(&[call, answer, Arm::Words]));
+    }
 }

@@ -17,7 +17,7 @@ pub(crate) struct Kv {
 impl Kv {
     /// Empty, for a model with so many layers of key heads of this width.
     pub(crate) fn new(layers: usize, heads: usize, width: usize) -> Result<Self> {
-        let empty = || Tensor::zeros((heads, 0, width), DType::F32, &Device::Cpu);
+        let empty = || Tensor::zeros((0, heads, width), DType::F32, &Device::Cpu);
         let layers = (0..layers).map(|_| Ok((empty()?, empty()?))).collect::<Result<_>>()?;
         Ok(Self { layers, heads, width, room: 0, len: 0 })
     }
@@ -37,8 +37,8 @@ impl Kv {
         let mut copy = Self::new(other.layers.len(), other.heads, other.width)?;
         copy.reserve(len)?;
         for ((keys, values), (from_keys, from_values)) in copy.layers.iter().zip(&other.layers) {
-            keys.slice_set(&from_keys.narrow(1, 0, len)?.contiguous()?, 1, 0)?;
-            values.slice_set(&from_values.narrow(1, 0, len)?.contiguous()?, 1, 0)?;
+            keys.slice_set(&from_keys.narrow(0, 0, len)?, 0, 0)?;
+            values.slice_set(&from_values.narrow(0, 0, len)?, 0, 0)?;
         }
         copy.len = len;
         Ok(copy)
@@ -58,14 +58,14 @@ impl Kv {
         Ok(())
     }
 
-    /// Puts a layer's keys and values of the next tokens (heads × tokens × width) behind what is there, and gives all
+    /// Puts a layer's keys and values of the next tokens (tokens × heads × width) behind what is there, and gives all
     /// of the layer's. They count once [`Kv::advance`] says so.
     pub(crate) fn put(&self, layer: usize, keys: &Tensor, values: &Tensor) -> Result<(Tensor, Tensor)> {
-        let all = self.len + keys.dim(1)?;
+        let all = self.len + keys.dim(0)?;
         let (all_keys, all_values) = &self.layers[layer];
-        all_keys.slice_set(keys, 1, self.len)?;
-        all_values.slice_set(values, 1, self.len)?;
-        Ok((all_keys.narrow(1, 0, all)?, all_values.narrow(1, 0, all)?))
+        all_keys.slice_set(keys, 0, self.len)?;
+        all_values.slice_set(values, 0, self.len)?;
+        Ok((all_keys.narrow(0, 0, all)?, all_values.narrow(0, 0, all)?))
     }
 
     /// Every layer has been given this many tokens.
@@ -75,10 +75,10 @@ impl Kv {
 }
 
 fn grown(old: &Tensor, room: usize, len: usize) -> Result<Tensor> {
-    let (heads, _, width) = old.dims3()?;
-    let new = Tensor::zeros((heads, room, width), DType::F32, &Device::Cpu)?;
+    let (_, heads, width) = old.dims3()?;
+    let new = Tensor::zeros((room, heads, width), DType::F32, &Device::Cpu)?;
     if len > 0 {
-        new.slice_set(&old.narrow(1, 0, len)?.contiguous()?, 1, 0)?;
+        new.slice_set(&old.narrow(0, 0, len)?, 0, 0)?;
     }
     Ok(new)
 }

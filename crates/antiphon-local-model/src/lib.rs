@@ -7,6 +7,7 @@
 mod asker;
 mod catalogue;
 mod engine;
+mod fused;
 mod grammar;
 mod kv;
 mod model;

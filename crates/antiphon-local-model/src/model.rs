@@ -1,11 +1,11 @@
 //! The local model as a [`Model`] among others.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use antiphon_models::{
-    Model, ModelError, ModelErrorKind, Progress, SampleAnswer, SampleContext, SampleRequest, StopReason, Traits, Usage,
-    prompt,
+    Model, ModelError, ModelErrorKind, Progress, Reply, SampleAnswer, SampleContext, SampleRequest, StopReason, Traits,
+    Usage, prompt,
 };
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
@@ -14,13 +14,16 @@ use tokio::time::sleep_until;
 use crate::asker;
 use crate::catalogue::Entry;
 use crate::engine::{Answered, Engine, Unanswered};
-use crate::protocol::{self, Reading};
+use crate::protocol;
 use crate::session::{End, Order, Written};
 use crate::store::{Fetching, Store};
 use crate::template::Turn;
 
 /// How freely words are chosen where nothing constrains them and nobody says.
 const TEMPERATURE: f64 = 0.2;
+
+/// People are told of waits from here on; logs of all.
+const WORTH_TELLING: Duration = Duration::from_secs(5);
 
 /// How much of an unusable answer an error shows, in characters.
 const SHOWN: usize = 300;
@@ -37,6 +40,8 @@ pub enum Weights {
 /// A model in this process: loaded when it is first asked, and from then on in memory.
 pub struct LocalModel {
     name: String,
+    /// What it says that it is: its file.
+    id: String,
     weights: Weights,
     watch: Box<dyn Fn(Fetching) + Send + Sync>,
     engine: OnceCell<Engine>,
@@ -45,17 +50,15 @@ pub struct LocalModel {
 impl LocalModel {
     /// A model; nothing is fetched or loaded yet. `watch` is told when its weights are fetched.
     pub fn new(name: impl Into<String>, weights: Weights, watch: impl Fn(Fetching) + Send + Sync + 'static) -> Self {
-        Self { name: name.into(), weights, watch: Box::new(watch), engine: OnceCell::new() }
+        let file = match &weights {
+            Weights::Named(entry, _) => Path::new(entry.file),
+            Weights::File(file) => file,
+        };
+        let id = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Self { name: name.into(), id, weights, watch: Box::new(watch), engine: OnceCell::new() }
     }
 
-    /// Fetches and loads it, if that hasn't been done.
-    ///
-    /// # Errors
-    /// [`ModelErrorKind::Unavailable`], with the choices that there are.
-    pub async fn ready(&self) -> Result<(), ModelError> {
-        self.engine().await.map(drop)
-    }
-
+    /// Fetched and loaded, if that hasn't been done.
     async fn engine(&self) -> Result<&Engine, ModelError> {
         self.engine
             .get_or_try_init(|| async {
@@ -71,19 +74,10 @@ impl LocalModel {
             .await
     }
 
-    /// What it says that it is: its file.
-    fn id(&self) -> String {
-        let file = match &self.weights {
-            Weights::Named(entry, _) => entry.file.as_ref(),
-            Weights::File(file) => file.as_path(),
-        };
-        file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
-    }
-
     async fn answer(&self, request: &SampleRequest, context: &SampleContext) -> Result<SampleAnswer, ModelError> {
         let engine = self.engine().await?;
         let grammar = protocol::grammar(request);
-        let free = if grammar.is_some() { 0.0 } else { TEMPERATURE };
+        let free = if protocol::is_free(request) { TEMPERATURE } else { 0.0 };
         let mut turns = protocol::turns(request);
         let mut usage = Usage::default();
         let mut repaired = false;
@@ -110,8 +104,8 @@ impl LocalModel {
                 })?;
             usage += Usage { prompt_tokens: read, completion_tokens: written.tokens as u64, estimated: false };
             self.trace(read, &written, waited);
-            let why = match protocol::read(request, &written.text) {
-                Ok(reading) => return Ok(self.answered(reading, written, usage)),
+            let why = match request.read(&written.text) {
+                Ok(reply) => return Ok(self.answered(reply, written, usage)),
                 Err(why) => why,
             };
             // An answer that was cut would be cut again.
@@ -122,8 +116,9 @@ impl LocalModel {
                 return Err(ModelError { usage, ..self.error(ModelErrorKind::InvalidOutput, error) });
             }
             tracing::debug!(model = self.name, %why, "asking for a repair");
-            let [said, mend] = prompt::repair(&written.text, &why);
-            turns.extend([Turn::new("assistant", said.text), Turn::new("user", mend.text)]);
+            for message in prompt::repair(&written.text, &why) {
+                protocol::add(&mut turns, message);
+            }
             repaired = true;
         }
     }
@@ -142,11 +137,13 @@ impl LocalModel {
         Ok(prompt)
     }
 
-    fn answered(&self, reading: Reading, written: Written, usage: Usage) -> SampleAnswer {
-        let answer = SampleAnswer { model: self.id(), usage, ..SampleAnswer::default() };
-        match reading {
-            Reading::Call(call) => SampleAnswer { calls: vec![call], stop: StopReason::ToolUse, ..answer },
-            Reading::Output(output, text) => {
+    fn answered(&self, reply: Reply, written: Written, usage: Usage) -> SampleAnswer {
+        let answer = SampleAnswer { model: self.id.clone(), usage, ..SampleAnswer::default() };
+        match reply {
+            // What it said is the calls.
+            Reply::Calls(calls) => SampleAnswer { calls, stop: StopReason::ToolUse, ..answer },
+            Reply::Output(output) => {
+                let text = written.text;
                 let stop = match written.end {
                     End::Turn => StopReason::EndTurn,
                     End::Stop => StopReason::StopSequence,
@@ -158,6 +155,9 @@ impl LocalModel {
     }
 
     fn trace(&self, read: u64, written: &Written, waited: Duration) {
+        if waited >= WORTH_TELLING {
+            tracing::info!(model = self.name, ?waited, "others were answered first");
+        }
         let Written { tokens, known, passes, reading, writing, .. } = written;
         tracing::debug!(
             model = self.name,
@@ -173,7 +173,7 @@ impl LocalModel {
     }
 
     fn error(&self, kind: ModelErrorKind, why: impl AsRef<str>) -> ModelError {
-        ModelError::new(kind, format!("model `{}` ({}): {}", self.name, self.id(), why.as_ref()))
+        ModelError::new(kind, format!("model `{}` ({}): {}", self.name, self.id, why.as_ref()))
     }
 }
 
@@ -181,6 +181,10 @@ impl LocalModel {
 impl Model for LocalModel {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn id(&self) -> &str {
+        &self.id
     }
 
     async fn sample(&self, request: &SampleRequest, context: &SampleContext) -> Result<SampleAnswer, ModelError> {

@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use candle_core::quantized::QTensor;
 use candle_core::{D, Device, Result, Tensor, bail};
-use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
-use candle_nn::rotary_emb::{rope, rope_i};
+use candle_nn::attention::{AttnMask, flash_attn};
+use candle_nn::ops::rms_norm;
+use candle_nn::rotary_emb::{rope_i, rope_thd};
 
+use crate::fused::{causal_softmax, gated};
 use crate::kv::Kv;
 use crate::weights::{Gguf, Matrix};
 
@@ -138,11 +140,9 @@ impl Network {
         kv.reserve(count)?;
         let ids = Tensor::new(tokens, &Device::Cpu)?;
         let mut x = self.embedding.embedding(&ids)?;
-        let mask = if count > 1 { Some(causal_mask(count, kv.len())?) } else { None };
         let (cos, sin) = self.rotary.at(kv.len(), count)?;
         for (layer, block) in self.blocks.iter().enumerate() {
-            let attended =
-                self.attend(layer, block, &block.attention_norm.apply(&x)?, kv, (&cos, &sin), mask.as_ref())?;
+            let attended = self.attend(layer, block, &block.attention_norm.apply(&x)?, kv, (&cos, &sin))?;
             x = (x + attended)?;
             let forward = block.forward(&block.forward_norm.apply(&x)?)?;
             x = (x + forward)?;
@@ -164,39 +164,50 @@ impl Network {
         x: &Tensor,
         kv: &Kv,
         (cos, sin): (&Tensor, &Tensor),
-        mask: Option<&Tensor>,
     ) -> Result<Tensor> {
         let Shape { heads, kv_heads, width } = self.shape;
         let count = x.dim(0)?;
         let [query, key, value] = Linear::apply_all([&block.query, &block.key, &block.value], x)?;
-        let by_head = |x: &Tensor, heads: usize, norm: Option<&Norm>| -> Result<Tensor> {
-            let x = x.reshape((count, heads, width))?;
+        // Tokens × heads × width, normed and turned.
+        let place = |x: &Tensor, heads: usize, norm: Option<&Norm>| -> Result<Tensor> {
+            let x = x.reshape((1, count, heads, width))?;
             let x = if let Some(norm) = norm { norm.apply(&x)? } else { x };
-            if count == 1 { x.reshape((heads, 1, width)) } else { x.transpose(0, 1)?.contiguous() }
+            self.rotary.turn(&x, cos, sin)?.squeeze(0)
         };
-        let turn = |x: Tensor| -> Result<Tensor> {
-            let x = x.unsqueeze(0)?;
-            if self.rotary.interleaved { rope_i(&x, cos, sin) } else { rope(&x, cos, sin) }?.squeeze(0)
+        let query = place(&query, heads, block.query_norm.as_ref())?;
+        let key = place(&key, kv_heads, block.key_norm.as_ref())?;
+        let (keys, values) = kv.put(layer, &key, &value.reshape((count, kv_heads, width))?)?;
+        let taken = match count {
+            1 => self.attend_one(&query, &keys, &values)?,
+            _ => self.attend_many(&query, &keys, &values)?,
         };
-        let query = turn(by_head(&query, heads, block.query_norm.as_ref())?)?;
-        let key = turn(by_head(&key, kv_heads, block.key_norm.as_ref())?)?;
-        let value = by_head(&value, kv_heads, None)?;
-        let (keys, values) = kv.put(layer, &key, &value)?;
-        // The heads that share a key head are rows of one matrix: no key is copied.
-        let group = heads / kv_heads;
+        block.output.apply(&taken.reshape((count, heads * width))?)
+    }
+
+    /// The attention of one token: candle's kernel goes over the keys once.
+    fn attend_one(&self, query: &Tensor, keys: &Tensor, values: &Tensor) -> Result<Tensor> {
+        let before = AttnMask::Causal { kv_offset: keys.dim(0)? - 1 };
+        let (query, keys, values) = (query.unsqueeze(0)?, keys.unsqueeze(0)?, values.unsqueeze(0)?);
+        flash_attn::<f32>(&query, &keys, &values, self.shape.scale(), before, None, None)
+    }
+
+    /// The attention of many tokens: two products of matrices for each key head, with the heads that share it as rows of
+    /// one of them, so that no key is copied.
+    fn attend_many(&self, query: &Tensor, keys: &Tensor, values: &Tensor) -> Result<Tensor> {
+        let Shape { heads, kv_heads, width } = self.shape;
+        let count = query.dim(0)?;
+        let query = query.transpose(0, 1)?.contiguous()?.reshape((kv_heads, heads / kv_heads * count, width))?;
+        let scores = query.matmul(&keys.permute((1, 2, 0))?)?;
+        let taken = causal_softmax(&scores, count, self.shape.scale())?.matmul(&values.transpose(0, 1)?)?;
+        taken.reshape((heads, count, width))?.transpose(0, 1)?.contiguous()
+    }
+}
+
+impl Shape {
+    fn scale(self) -> f32 {
         #[expect(clippy::cast_precision_loss, reason = "a head's width is small")]
-        let scale = 1.0 / (width as f64).sqrt();
-        let query = (query * scale)?.reshape((kv_heads, group * count, width))?;
-        let scores = query.matmul(&keys.t()?)?;
-        let scores = match mask {
-            Some(mask) => {
-                scores.reshape((heads, count, ()))?.broadcast_add(mask)?.reshape((kv_heads, group * count, ()))?
-            }
-            None => scores,
-        };
-        let taken = softmax_last_dim(&scores)?.matmul(&values)?;
-        let taken = taken.reshape((heads, count, width))?.transpose(0, 1)?.reshape((count, heads * width))?;
-        block.output.apply(&taken)
+        let width = self.width as f32;
+        1.0 / width.sqrt()
     }
 }
 
@@ -224,7 +235,7 @@ impl Block {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let [gate, up] = Linear::apply_all([&self.gate, &self.up], x)?;
-        self.down.apply(&(silu(&gate)? * up)?)
+        self.down.apply(&gated(&gate, &up)?)
     }
 }
 
@@ -278,17 +289,16 @@ impl Rotary {
         Ok(Self { cos: angles.cos()?, sin: angles.sin()?, interleaved })
     }
 
+    /// Turns what is tokens × heads × width, by where the tokens are.
+    fn turn(&self, x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+        if self.interleaved {
+            rope_i(&x.transpose(1, 2)?.contiguous()?, cos, sin)?.transpose(1, 2)?.contiguous()
+        } else {
+            rope_thd(x, cos, sin)
+        }
+    }
+
     fn at(&self, position: usize, count: usize) -> Result<(Tensor, Tensor)> {
         Ok((self.cos.narrow(0, position, count)?, self.sin.narrow(0, position, count)?))
     }
-}
-
-/// What `count` tokens behind `before` others may not see: those that come after them.
-fn causal_mask(count: usize, before: usize) -> Result<Tensor> {
-    let mask: Vec<f32> = (0..count)
-        .flat_map(|row| {
-            (0..before + count).map(move |column| if column > before + row { f32::NEG_INFINITY } else { 0.0 })
-        })
-        .collect();
-    Tensor::from_vec(mask, (count, before + count), &Device::Cpu)
 }

@@ -85,6 +85,8 @@ impl Session {
         let vocabulary = Arc::new(Vocabulary::load(&file)?);
         let grammars = Grammars::new(&vocabulary)?;
         let network = Network::load(&mut file)?;
+        // candle arranges the weights for its kernels when they are first used: here nobody waits for an answer yet.
+        network.predict(&network.read(&[0, 0], &mut network.kv()?)?)?;
         Ok((Self { network, vocabulary, grammars, slots: Slots::default() }, file))
     }
 

@@ -11,6 +11,9 @@ const CONVERSATIONS: usize = 4;
 /// A beginning that is shared is copied, rather than read again, from so many tokens on.
 const WORTH_COPYING: usize = 16;
 
+/// A conversation is gone on with if no more than this is lost: how an answer ends may be read anew.
+const LOSS: usize = 64;
+
 /// What was read of one conversation.
 pub(crate) struct Slot {
     /// The tokens that are in `kv`, in order.
@@ -57,8 +60,7 @@ impl Slots {
         let best = (0..self.0.len()).max_by_key(|at| self.0[*at].shared(prompt));
         let Some(best) = best else { return fresh(network) };
         let shared = self.0[best].shared(prompt);
-        // Most of it goes on being used: it is the same conversation.
-        if shared * 2 >= self.0[best].len() {
+        if self.0[best].len() - shared <= LOSS {
             return Ok(self.0.remove(best).cut(shared));
         }
         let slot = if shared >= WORTH_COPYING {

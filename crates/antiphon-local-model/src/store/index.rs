@@ -37,6 +37,9 @@ pub(super) async fn fetch(
     let packages = folder.join("packages");
     let requirements: Vec<&str> = index.requirements.lines().collect();
     let all = requirements.len() as u64;
+    if all == 0 {
+        return Err(format!("{NAME} does not have it"));
+    }
     for (at, requirement) in (0..).zip(&requirements) {
         watch(Fetching::Bytes(bytes * at / all));
         let target = packages.join(at.to_string());

@@ -5,6 +5,8 @@
 
 mod hub;
 mod index;
+#[cfg(test)]
+mod tests;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
