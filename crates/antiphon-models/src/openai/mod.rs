@@ -95,6 +95,13 @@ impl OpenAiModel {
             };
             // An answer that was cut would be cut again.
             if !repair.is_empty() || answer.cut() {
+                // Whoever asked runs the tools, and can tell the model what is wrong with a call.
+                if let Ok(calls) = calls
+                    && !calls.is_empty()
+                    && !answer.cut()
+                {
+                    return Ok(self.finish(answer, Reply::Calls(calls), meter.total()));
+                }
                 let cut =
                     if answer.cut() { format!(" (cut at max_tokens = {})", request.max_tokens) } else { String::new() };
                 let said = shown(&answer.all());

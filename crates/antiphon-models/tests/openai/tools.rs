@@ -1,21 +1,10 @@
 //! Tools: as servers tell calls apart, and in words where they do not.
-#![expect(clippy::unwrap_used)]
 
-mod canned;
-
-use antiphon_models::{
-    Model, ModelError, ModelErrorKind, OpenAiModel, Reply, SampleAnswer, SampleContext, SampleRequest, StopReason,
-    ToolCall,
-};
+use antiphon_models::{ModelErrorKind, Reply, SampleRequest, StopReason, ToolCall};
 use serde_json::{Value, json};
 
 use crate::canned::{Canned, Server};
-
-fn model(server: &Server) -> OpenAiModel {
-    // A second one changes nothing.
-    let _ = rustls_graviola::default_provider().install_default();
-    OpenAiModel::new(server.config()).unwrap()
-}
+use crate::{ask, model};
 
 /// A question beside which there are two tools; `more` is added.
 fn request(more: Value) -> Value {
@@ -29,10 +18,6 @@ fn request(more: Value) -> Value {
     });
     request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     request
-}
-
-async fn ask(model: &OpenAiModel, request: Value) -> Result<SampleAnswer, ModelError> {
-    model.sample(&SampleRequest::parse(&request).unwrap(), &SampleContext::default()).await
 }
 
 fn call(id: &str, name: &str, arguments: Value) -> ToolCall {
@@ -138,13 +123,13 @@ async fn wrong_arguments_are_repaired_once() {
     assert!(told["content"].as_str().unwrap().contains(why), "{told}");
 
     let server = Server::start([wrong(), wrong()]).await;
-    let error = ask(&model(&server), request(json!({}))).await.unwrap_err();
-    assert_eq!(error.kind, ModelErrorKind::InvalidOutput);
-    assert!(
-        error.message.ends_with(&format!(r#"its answer {why}. It said: "weather_now({{\"town\": \"Oslo\"}})""#)),
-        "{error}"
+    let answer = ask(&model(&server), request(json!({}))).await.unwrap();
+    assert_eq!(
+        answer.calls,
+        [call("a", "weather.now", json!({ "town": "Oslo" }))],
+        "whoever runs the tool says why not"
     );
-    assert_eq!((error.usage.total(), server.requests()), (220, 2), "what it took is told all the same");
+    assert_eq!((answer.usage.total(), server.requests()), (220, 2));
 }
 
 #[tokio::test]

@@ -1,32 +1,12 @@
-//! [`OpenAiModel`] against a server that answers as each test says.
-#![expect(clippy::unwrap_used)]
-
-mod canned;
+//! Answers: text, labels, values; what a server may do to them.
 
 use std::process::Command;
-use std::time::Duration;
 
-use antiphon_models::{
-    Model, ModelConfig, ModelError, ModelErrorKind, OpenAiModel, Price, SampleAnswer, SampleContext, SampleRequest,
-};
+use antiphon_models::{ModelConfig, ModelErrorKind, OpenAiModel, Price};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use crate::canned::{Canned, Server};
-
-fn model(server: &Server) -> OpenAiModel {
-    configured(server.config())
-}
-
-fn configured(config: ModelConfig) -> OpenAiModel {
-    // A second one changes nothing.
-    let _ = rustls_graviola::default_provider().install_default();
-    OpenAiModel::new(config).unwrap()
-}
-
-async fn ask(model: &OpenAiModel, request: Value) -> Result<SampleAnswer, ModelError> {
-    model.sample(&SampleRequest::parse(&request).unwrap(), &SampleContext::default()).await
-}
+use crate::{ask, configured, model};
 
 fn colour() -> Value {
     json!({ "prompt": "The sky?", "choose": { "blue": "like water", "red": "like fire" } })
@@ -132,32 +112,6 @@ async fn newer_models_want_max_completion_tokens() {
 }
 
 #[tokio::test]
-async fn overload_is_waited_out_a_few_times() {
-    let busy = || Canned::json(429, json!({ "error": { "message": "busy" } })).with_header("retry-after", "0");
-    let server = Server::start([busy(), busy(), Canned::stream("at last")]).await;
-    assert_eq!(ask(&model(&server), json!({ "prompt": "?" })).await.unwrap().output, "at last");
-
-    let server = Server::start([busy(), busy(), busy(), Canned::stream("too late")]).await;
-    let error = ask(&model(&server), json!({ "prompt": "?" })).await.unwrap_err();
-    assert_eq!(error.kind, ModelErrorKind::Unavailable);
-    assert!(error.message.ends_with("429 Too Many Requests: busy"), "{error}");
-    assert_eq!(server.requests(), 3);
-}
-
-#[tokio::test]
-async fn a_long_wait_or_an_exhausted_quota_is_not_waited_for() {
-    for canned in [
-        Canned::json(503, json!({})).with_header("retry-after", "3600"),
-        Canned::json(429, json!({ "error": { "message": "You exceeded your current quota" } })),
-    ] {
-        let server = Server::start([canned]).await;
-        let error = ask(&model(&server), json!({ "prompt": "?" })).await.unwrap_err();
-        assert_eq!(error.kind, ModelErrorKind::Unavailable, "{error}");
-        assert_eq!(server.requests(), 1);
-    }
-}
-
-#[tokio::test]
 async fn a_refusal_is_told_in_the_servers_words_without_the_key() {
     let refusal = json!({ "error": { "code": 401, "message": "Incorrect API key: sk-secret" } });
     let server = Server::start([Canned::json(401, refusal)]).await;
@@ -194,20 +148,12 @@ async fn without_a_key_none_is_sent() {
 #[test]
 fn the_environments_key_and_url_are_not_used() {
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "without_a_key_none_is_sent"])
+        .args(["--exact", "answers::without_a_key_none_is_sent"])
         .env("OPENAI_API_KEY", "sk-leak")
         .env("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
         .output()
         .unwrap();
     assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
-}
-
-#[tokio::test]
-async fn a_dead_server_is_unavailable() {
-    let config = { Server::start([]).await.config() };
-    let error = ask(&configured(config), json!({ "prompt": "?" })).await.unwrap_err();
-    assert_eq!(error.kind, ModelErrorKind::Unavailable);
-    assert!(error.message.contains("it can't be reached: Connection refused"), "{error}");
 }
 
 #[tokio::test]
@@ -246,51 +192,6 @@ async fn what_is_no_answer_is_an_error() {
         assert_eq!(error.kind, ModelErrorKind::Model, "{body}");
         assert!(error.message.contains(message), "{error}");
     }
-}
-
-#[tokio::test]
-async fn silence_is_a_timeout() {
-    let server = Server::start([Canned::hang()]).await;
-    let model = configured(ModelConfig { timeout: Duration::from_millis(50), ..server.config() });
-    let error = ask(&model, json!({ "prompt": "?" })).await.unwrap_err();
-    assert_eq!(error.kind, ModelErrorKind::Timeout);
-    assert!(error.message.ends_with("silent for 0.05 s"), "{error}");
-}
-
-#[tokio::test]
-async fn a_deadline_ends_it() {
-    let server = Server::start([Canned::hang()]).await;
-    let deadline = Some(Instant::now() + Duration::from_millis(50));
-    let context = SampleContext { deadline, ..SampleContext::default() };
-    let error = model(&server).sample(&SampleRequest::text("?"), &context).await.unwrap_err();
-    assert_eq!(error.kind, ModelErrorKind::Timeout);
-}
-
-#[tokio::test]
-async fn cancelling_stops_the_server_too() {
-    let server = Server::start([Canned::endless()]).await;
-    let model = model(&server);
-    let context = SampleContext::default();
-    let (request, cancel) = (SampleRequest::text("?"), context.cancelled.clone());
-    let (answer, ()) = tokio::join!(model.sample(&request, &context), async {
-        server.streaming().await;
-        cancel.cancel();
-    });
-    assert_eq!(answer.unwrap_err().kind, ModelErrorKind::Cancelled);
-    server.disconnected().await;
-}
-
-#[tokio::test]
-async fn a_prompt_that_does_not_fit_is_not_sent() {
-    let server = Server::start([]).await;
-    let model = configured(ModelConfig { max_context: Some(2_000), ..server.config() });
-    let error = ask(&model, json!({ "prompt": "x".repeat(8_000), "max_tokens": 100 })).await.unwrap_err();
-    assert_eq!(error.kind, ModelErrorKind::Model);
-    assert!(
-        error.message.contains("(about 2000 tokens) and max_tokens = 100 exceed its max_context of 2000"),
-        "{error}"
-    );
-    assert_eq!(server.requests(), 0);
 }
 
 #[test]
