@@ -80,7 +80,8 @@ impl SampleRequest {
         if arms.len() == 1 { arms.pop() } else { Some(json!({ "anyOf": arms })) }
     }
 
-    fn calls_in(&self, said: &str) -> Result<Vec<ToolCall>, String> {
+    /// The calls in a text, whether or not their arguments conform.
+    pub(crate) fn calls_in(&self, said: &str) -> Result<Vec<ToolCall>, String> {
         let mut calls = Vec::new();
         for value in json_values(after_thinking(said)) {
             let values = match value {

@@ -95,19 +95,7 @@ impl OpenAiModel {
             };
             // An answer that was cut would be cut again.
             if !repair.is_empty() || answer.cut() {
-                // Whoever asked runs the tools, and can tell the model what is wrong with a call.
-                if let Ok(calls) = calls
-                    && !calls.is_empty()
-                    && !answer.cut()
-                {
-                    return Ok(self.finish(answer, Reply::Calls(calls), meter.total()));
-                }
-                let cut =
-                    if answer.cut() { format!(" (cut at max_tokens = {})", request.max_tokens) } else { String::new() };
-                let said = shown(&answer.all());
-                return Err(
-                    self.error(ModelErrorKind::InvalidOutput, format!("its answer{cut} {why}. It said: {said}"))
-                );
+                return self.give_up(request, answer, calls, &why, meter.total());
             }
             tracing::debug!(model = self.config.name, %why, "asking for a repair");
             repair = match calls {
@@ -135,6 +123,30 @@ impl OpenAiModel {
             self.dialect().tools = false;
         }
         reply
+    }
+
+    /// What becomes of an answer that is still wrong. Whoever asked runs the tools, and can tell the model what is wrong with
+    /// a call; with anything else, nobody can do anything.
+    fn give_up(
+        &self,
+        request: &SampleRequest,
+        answer: Answer,
+        calls: Result<Vec<ToolCall>, String>,
+        why: &str,
+        usage: Usage,
+    ) -> Result<SampleAnswer, ModelError> {
+        let cut = if answer.cut() { format!(" (cut at max_tokens = {})", request.max_tokens) } else { String::new() };
+        let calls = match calls {
+            Ok(none) if none.is_empty() => request.calls_in(&answer.text),
+            told_apart => told_apart,
+        };
+        match calls {
+            Ok(calls) if !calls.is_empty() && !answer.cut() => Ok(self.finish(answer, Reply::Calls(calls), usage)),
+            _ => {
+                let said = shown(&answer.all());
+                Err(self.error(ModelErrorKind::InvalidOutput, format!("its answer{cut} {why}. It said: {said}")))
+            }
+        }
     }
 
     fn finish(&self, answer: Answer, reply: Reply, usage: Usage) -> SampleAnswer {

@@ -130,6 +130,19 @@ async fn wrong_arguments_are_repaired_once() {
         "whoever runs the tool says why not"
     );
     assert_eq!((answer.usage.total(), server.requests()), (220, 2));
+
+    // In words as well; but a tool that is not there is nobody's.
+    let said = |name: &str| Canned::stream(&format!(r#"{{"tool": "{name}", "arguments": {{"town": "Oslo"}}}}"#));
+    let server = Server::start([said("weather.now"), said("weather.now"), said("hammer"), said("hammer")]).await;
+    let model = model(&server);
+    assert_eq!(ask(&model, request(json!({}))).await.unwrap().calls[0].name, "weather.now");
+    let error = ask(&model, request(json!({}))).await.unwrap_err();
+    assert_eq!(
+        (error.kind, error.usage.total()),
+        (ModelErrorKind::InvalidOutput, 220),
+        "what it took is told all the same"
+    );
+    assert!(error.message.contains("its answer calls `hammer`, which is none of the tools"), "{error}");
 }
 
 #[tokio::test]
