@@ -1,9 +1,12 @@
 //! What the whole-system tests share: where the programs are, a scratch project, a raw MCP client.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 
+pub mod chance;
 mod host;
 mod http;
+pub mod model;
 mod project;
+mod python;
 mod served;
 mod terminal;
 
@@ -14,7 +17,9 @@ use antiphon_workflow::{Project, SourceFile, Sources};
 
 pub use host::{Era, Host, call_params, extension, text_of};
 pub use http::Url;
+pub use model::Model;
 pub use project::Scratch;
+pub use python::{installed, python};
 pub use served::Served;
 pub use terminal::Terminal;
 

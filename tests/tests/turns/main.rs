@@ -145,12 +145,10 @@ fn after_a_crash_it_goes_on_at_the_turn() {
     play.next(Calls(vec![("files__read_text", json!({ "path": "a" }))]));
     play.next(Yields(json!("A")));
     play.feed(EventKind::Resumed);
-    assert_eq!(play.dispatched, [
-        "ask/turn:1/think#1",
-        "ask/turn:1/act[0]#1",
-        "ask/turn:2/think#1",
-        "ask/turn:2/think#1",
-    ]);
+    assert_eq!(
+        play.dispatched,
+        ["ask/turn:1/think#1", "ask/turn:1/act[0]#1", "ask/turn:2/think#1", "ask/turn:2/think#1",]
+    );
 }
 
 const DESK: &str = r#"

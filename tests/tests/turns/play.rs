@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use antiphon_kernel::{
-    CallSpec, Command, EffectClass, ErrorKind, Event, EventKind, Outcome, Plan, Question, RunView, State, ValueRef, What,
-    expr, step, view,
+    CallSpec, Command, EffectClass, ErrorKind, Event, EventKind, Outcome, Plan, Question, RunView, State, ValueRef,
+    What, expr, step, view,
 };
 use serde_json::{Value, json};
 
