@@ -6,6 +6,7 @@ mod host;
 mod http;
 pub mod model;
 mod project;
+mod python;
 mod served;
 mod terminal;
 
@@ -18,6 +19,7 @@ pub use host::{Era, Host, call_params, extension, text_of};
 pub use http::Url;
 pub use model::Model;
 pub use project::Scratch;
+pub use python::{installed, python};
 pub use served::Served;
 pub use terminal::Terminal;
 

@@ -2,12 +2,12 @@
 //! stdio and HTTP, in both eras where they have both.
 //!
 //! They are installed by `.ci/clients`; where they are missing the tests say so and pass, except in CI.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a failed unwrap is a failed test")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use antiphon_tests::{Scratch, Served, program, repository};
+use antiphon_tests::{Scratch, Served, installed, program, python, repository};
 use serde_json::{Value, json};
 
 const FIXTURE: &str = "[servers.tools]\ncommand = \"${FIXTURE}\"\nargs = [\"--log\", \"${LOG}\"]\n";
@@ -31,20 +31,6 @@ fn project() -> Scratch {
     );
     scratch.file("broken.toml", "[steps.boom]\ncall = \"tools.fail\"\nwith.message = \"out of order\"\n");
     scratch
-}
-
-/// Where a client is installed, or `None` with a message. In CI its absence is a failure.
-fn installed(path: PathBuf) -> Option<PathBuf> {
-    if path.exists() {
-        return Some(path);
-    }
-    assert!(std::env::var_os("CI").is_none(), "{} is missing: run .ci/clients", path.display());
-    eprintln!("skipped: {} is missing; .ci/clients installs it", path.display());
-    None
-}
-
-fn python() -> Option<PathBuf> {
-    installed(repository().join("target/clients/bin/python"))
 }
 
 fn node() -> Option<PathBuf> {

@@ -9,8 +9,8 @@ use rmcp::ClientHandler;
 use rmcp::model::{
     ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult, CustomRequest, CustomResult,
     ElicitRequestParams, ElicitResult, ElicitationCapability, ErrorCode, ErrorData, FormElicitationCapability,
-    Implementation, JsonObject, ProgressNotificationParam, ProgressToken, ProtocolVersion, RequestId, SamplingCapability,
-    UrlElicitationCapability,
+    Implementation, JsonObject, ProgressNotificationParam, ProgressToken, ProtocolVersion, RequestId,
+    SamplingCapability, UrlElicitationCapability,
 };
 use rmcp::service::{InboundStreamOrigin, NotificationContext, RequestContext, RoleClient};
 use serde_json::Value;

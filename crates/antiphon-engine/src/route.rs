@@ -71,7 +71,8 @@ impl RouteKey {
 
     /// A seal binds a hop to its place.
     fn of(&self, before: &[Hop], workflow: &str) -> String {
-        let text = Value::from_iter(before.iter().flat_map(|hop| [&hop.workflow, &hop.by, &hop.seal]).map(String::as_str));
+        let text =
+            Value::from_iter(before.iter().flat_map(|hop| [&hop.workflow, &hop.by, &hop.seal]).map(String::as_str));
         hex(&mac(&self.key, format!("{text}{workflow}").as_bytes())[..SEAL])
     }
 }
@@ -83,7 +84,9 @@ fn is_name(text: &str) -> bool {
 
 fn mac(key: &[u8], message: &[u8]) -> Vec<u8> {
     // A key of any length will do, so there is no error.
-    Hmac::<Sha256>::new_from_slice(key).map(|mac| mac.chain_update(message).finalize().into_bytes().to_vec()).unwrap_or_default()
+    Hmac::<Sha256>::new_from_slice(key)
+        .map(|mac| mac.chain_update(message).finalize().into_bytes().to_vec())
+        .unwrap_or_default()
 }
 
 fn hex(bytes: &[u8]) -> String {

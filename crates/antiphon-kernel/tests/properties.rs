@@ -75,7 +75,8 @@ impl World {
                     }
                 }
                 Command::Ask(question) => {
-                    assert!(self.questions.insert(question.key.clone(), question.clone()).is_none());
+                    let twice = self.questions.insert(question.key.clone(), question.clone());
+                    assert!(twice.is_none(), "asked twice: {twice:?}, then {question:?}");
                     continue;
                 }
                 Command::Withdraw { key } => {
@@ -123,7 +124,10 @@ impl World {
                     _ => self.sample(op, *max_tokens),
                 },
                 What::Tool { .. } | What::Read { .. } => match self.choose(12) {
-                    0 => failed(op, ErrorKind::Tool, false, None),
+                    0 => {
+                        let kind = if self.choose(2) == 0 { ErrorKind::Tool } else { ErrorKind::Rpc };
+                        failed(op, kind, false, None)
+                    }
                     1 => failed(op, ErrorKind::Unavailable, true, None),
                     2 => {
                         let requests = [
@@ -131,7 +135,8 @@ impl World {
                             ("m".to_owned(), asks_model(self.choose(2))),
                         ];
                         let requests = requests.into_iter().skip(self.choose(2)).collect();
-                        EventKind::NeedsInput { op, requests, state: None, terms: self.terms() }
+                        let state = (self.choose(2) == 0).then(|| ValueRef::inline("sealed"));
+                        EventKind::NeedsInput { op, requests, state, terms: self.terms() }
                     }
                     3 => EventKind::Detached { op, handle: json!("task-1") },
                     // It asks, and goes on without the answer, or waits.

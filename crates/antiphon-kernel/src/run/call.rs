@@ -158,10 +158,10 @@ impl Run<'_> {
             return self.call_failed(spot, ErrorKind::Rpc, message, false);
         }
         let answers = requests.keys().map(|name| (name.clone(), None)).collect();
-        let samples = std::mem::take(&mut iteration.asked.samples);
+        let earlier = std::mem::take(&mut iteration.asked);
         let sampled =
             requests.iter().filter(|(_, request)| is_sampling(request)).map(|(name, _)| name.clone()).collect();
-        iteration.asked = Asked { rounds, state, answers, sampled, samples };
+        iteration.asked = Asked { rounds, state, answers, sampled, ..earlier };
         if requests.is_empty() {
             let op = format!("{}!again", self.attempt_path(spot));
             return self.timer(op, spot, Purpose::Again, AGAIN_MS);
@@ -201,6 +201,26 @@ impl Run<'_> {
             }
         };
         self.call(spot, entry);
+    }
+
+    /// A server that was started anew knows no `requestState` from before: what can be repeated begins from the beginning, once,
+    /// and pays no model again. `false` if that is not what happened.
+    pub(super) fn begin_anew(&mut self, spot: &Spot, kind: ErrorKind) -> bool {
+        let stopping = self.scope(&spot.scope).is_none_or(|scope| scope.stopping);
+        let Some(iteration) = self.iteration(spot) else { return false };
+        let repeatable = !matches!(iteration.class, None | Some(EffectClass::AtMostOnce));
+        let forgotten = kind == ErrorKind::Rpc && iteration.phase == Phase::Calling && iteration.asked.state.is_some();
+        if !forgotten || !repeatable || stopping || iteration.asked.begun_anew {
+            return false;
+        }
+        let asked = std::mem::take(&mut iteration.asked).of_repetition();
+        iteration.asked = Asked { samples: asked.samples, begun_anew: true, ..Asked::default() };
+        self.drop_attempt_timer(spot);
+        if let Some(iteration) = self.iteration(spot) {
+            iteration.attempt += 1;
+        }
+        self.dispatch(spot);
+        true
     }
 
     pub(super) fn call_failed(&mut self, spot: &Spot, kind: ErrorKind, message: String, in_doubt: bool) {

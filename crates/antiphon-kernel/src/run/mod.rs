@@ -75,7 +75,9 @@ impl Run<'_> {
                         Purpose::Sampling => self.sampling_failed(id, *kind, message, *usage),
                         _ => {
                             self.settle_failed(&op.spot, *kind, *usage);
-                            self.call_failed(&op.spot, *kind, message.clone(), in_doubt);
+                            if !self.begin_anew(&op.spot, *kind) {
+                                self.call_failed(&op.spot, *kind, message.clone(), in_doubt);
+                            }
                         }
                     }
                 }

@@ -37,15 +37,17 @@ impl Run<'_> {
             };
         }
         let rounds = wanted.terms.sampling.as_ref().map_or(0, |terms| terms.rounds);
+        let known = samples.iter().any(|sample| sample.key == wanted.key);
         let count = samples.iter().filter(|sample| sample.claimed).count();
         // Another question under the same name: nobody waits for the answer to the first any more.
         self.drop_sampling(&wanted.key);
         self.state.held.retain(|held| held.key != wanted.key);
         self.state.parked.retain(|parked| !matches!(parked, Parked::Sampling(parked) if parked.key == wanted.key));
         if let Some(iteration) = self.iteration(&wanted.spot) {
-            // What was answered under this name keeps it.
-            while iteration.asked.samples.iter().any(|sample| sample.key == wanted.key) {
-                wanted.key.push('+');
+            // What was asked under this name before keeps it.
+            if known {
+                iteration.asked.renamed += 1;
+                wanted.key = format!("{}+{}", wanted.key, iteration.asked.renamed);
             }
             let sample = Sample { key: wanted.key.clone(), request: params, answer: None, claimed: true };
             iteration.asked.samples.push(sample);
@@ -104,7 +106,8 @@ impl Run<'_> {
                 continue;
             }
             let ask = Asking::Form { message: consent(&wanted), schema: json!({ "type": "object", "properties": {} }) };
-            self.open_question(format!("{}?consent", wanted.key), &wanted.spot, By::Human, ask, why);
+            let kind = if sampling { "sampling" } else { "elicitation" };
+            self.open_question(format!("{}?may.{kind}", wanted.key), &wanted.spot, By::Human, ask, why);
         }
     }
 
