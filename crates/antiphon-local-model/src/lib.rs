@@ -8,6 +8,8 @@ mod asker;
 mod catalogue;
 mod engine;
 mod fused;
+#[cfg(target_arch = "x86_64")]
+mod gemv;
 mod grammar;
 mod kv;
 mod model;

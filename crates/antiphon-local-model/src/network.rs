@@ -12,6 +12,8 @@ use candle_nn::ops::rms_norm;
 use candle_nn::rotary_emb::{rope_i, rope_thd};
 
 use crate::fused::{causal_softmax, gated};
+#[cfg(target_arch = "x86_64")]
+use crate::gemv;
 use crate::kv::Kv;
 use crate::weights::{Gguf, Matrix};
 
@@ -266,9 +268,12 @@ impl Linear {
         let padding = linears[0].matrix.padding;
         let x = if padding == 0 { x.contiguous()? } else { x.pad_with_zeros(D::Minus1, 0, padding)? };
         let tensors = linears.map(|linear| linear.matrix.tensor.as_ref());
-        let outputs = match QTensor::gemv_fused_shared_lhs(&tensors, &x)? {
+        let outputs = match Self::apply_to_one(&tensors, &x)? {
             Some(outputs) => outputs,
-            None => tensors.iter().map(|tensor| x.apply_op1_no_bwd(*tensor)).collect::<Result<_>>()?,
+            None => match QTensor::gemv_fused_shared_lhs(&tensors, &x)? {
+                Some(outputs) => outputs,
+                None => tensors.iter().map(|tensor| x.apply_op1_no_bwd(*tensor)).collect::<Result<_>>()?,
+            },
         };
         let biased = outputs.into_iter().zip(linears).map(|(output, linear)| match &linear.bias {
             Some(bias) => output.broadcast_add(bias),
@@ -276,6 +281,24 @@ impl Linear {
         });
         let biased: Vec<Tensor> = biased.collect::<Result<_>>()?;
         biased.try_into().map_err(|_| candle_core::Error::msg("as many outputs as matrices"))
+    }
+}
+
+impl Linear {
+    /// For a single token, where we can do better than candle.
+    #[cfg(target_arch = "x86_64")]
+    fn apply_to_one(tensors: &[&QTensor], x: &Tensor) -> Result<Option<Vec<Tensor>>> {
+        if x.dim(0)? != 1 {
+            return Ok(None);
+        }
+        let Some(outputs) = gemv::multiply(tensors, &x.flatten_all()?.to_vec1()?)? else { return Ok(None) };
+        let outputs = outputs.into_iter().map(|output| Tensor::from_vec(output, (1, ()), &Device::Cpu));
+        outputs.collect::<Result<_>>().map(Some)
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn apply_to_one(_: &[&QTensor], _: &Tensor) -> Result<Option<Vec<Tensor>>> {
+        Ok(None)
     }
 }
 
