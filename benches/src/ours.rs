@@ -39,7 +39,8 @@ impl Ours {
     /// Runs the workflow to its end. `inline`: as for a caller that never sees the run's id.
     pub async fn run(&self, input: Value, inline: bool) -> Result<(), Error> {
         let plan = Arc::clone(&self.plan);
-        let request = StartRun { owner: Owner::local(), plan, input, ttl: LONG, idempotency_key: None };
+        let request =
+            StartRun { owner: Owner::local(), plan, input, ttl: LONG, idempotency_key: None, route: Vec::new() };
         let started = self.engine.start(request).await?;
         let run = self.engine.wait(&started.id, u64::MAX, LONG, inline).await?;
         match run.view.status {
@@ -78,7 +79,7 @@ pub struct Mirror;
 #[async_trait]
 impl Effects for Mirror {
     async fn prepare(&self, _run: &RunInfo, call: &CallSpec) -> Result<Prepared, CallFailure> {
-        Ok(Prepared { class: call.declared.unwrap_or(EffectClass::AtMostOnce), fingerprint: None })
+        Ok(Prepared { class: call.declared.unwrap_or(EffectClass::AtMostOnce), fingerprint: None, price: None })
     }
 
     async fn run(&self, _: &RunInfo, _: &CallSpec, args: Arc<Value>, _: Entry, _: CallContext) -> CallOutcome {

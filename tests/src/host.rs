@@ -157,6 +157,12 @@ impl Host {
         self.send(&json!({ "jsonrpc": "2.0", "id": request["id"], "result": result }));
     }
 
+    /// Answers a server's request with an error.
+    pub fn refuse(&mut self, request: &Value, code: i32, message: &str) {
+        let error = json!({ "code": code, "message": message });
+        self.send(&json!({ "jsonrpc": "2.0", "id": request["id"], "error": error }));
+    }
+
     /// Sends a request and returns its id.
     pub fn post(&mut self, method: &str, params: Value) -> u64 {
         self.next_id += 1;

@@ -1,9 +1,12 @@
 //! What the whole-system tests share: where the programs are, a scratch project, a raw MCP client.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a failed unwrap is a failed test")]
 
+pub mod chance;
 mod host;
 mod http;
+pub mod model;
 mod project;
+mod python;
 mod served;
 mod terminal;
 
@@ -14,7 +17,9 @@ use antiphon_workflow::{Project, SourceFile, Sources};
 
 pub use host::{Era, Host, call_params, extension, text_of};
 pub use http::Url;
+pub use model::Model;
 pub use project::Scratch;
+pub use python::{installed, python};
 pub use served::Served;
 pub use terminal::Terminal;
 
@@ -31,16 +36,6 @@ pub fn program(name: &str) -> PathBuf {
 pub fn repository() -> PathBuf {
     let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     manifest.parent().expect("tests/ is in the repository").to_owned()
-}
-
-/// What `.ci/clients` installs, or `None` with a message. In CI its absence is a failure.
-pub fn installed(path: PathBuf) -> Option<PathBuf> {
-    if path.exists() {
-        return Some(path);
-    }
-    assert!(std::env::var_os("CI").is_none(), "{} is missing: run .ci/clients", path.display());
-    eprintln!("skipped: {} is missing; .ci/clients installs it", path.display());
-    None
 }
 
 /// The plan of a workflow file without errors.

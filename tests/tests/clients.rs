@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use antiphon_tests::{Scratch, Served, installed, program, repository};
+use antiphon_tests::{Scratch, Served, installed, program, python, repository};
 use serde_json::{Value, json};
 
 const FIXTURE: &str = "[servers.tools]\ncommand = \"${FIXTURE}\"\nargs = [\"--log\", \"${LOG}\"]\n";
@@ -31,10 +31,6 @@ fn project() -> Scratch {
     );
     scratch.file("broken.toml", "[steps.boom]\ncall = \"tools.fail\"\nwith.message = \"out of order\"\n");
     scratch
-}
-
-fn python() -> Option<PathBuf> {
-    installed(repository().join("target/clients/bin/python"))
 }
 
 fn node() -> Option<PathBuf> {

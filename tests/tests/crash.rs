@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use antiphon_tests::chance::{Random, copy, number};
 use antiphon_tests::{Era, Host, Scratch, extension, repository};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
@@ -93,22 +94,6 @@ with = { run = "{{ run.key }}", tag = "nest/pay", id = "{{ run.key }}-pay", ms =
 undo = { call = "tools.refund", with = { run = "{{ run.key }}", tag = "nest/pay/undo/undo", id = "{{ output.id }}", ms = 5 } }
 "#;
 
-/// A small generator: the moments must be random, and repeatable.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
-
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
-}
-
 /// What the database, copied right after a kill, has as completed; and how long the tool's log was then.
 struct Snapshot {
     log_lines: usize,
@@ -146,16 +131,7 @@ impl Round<'_> {
         if self.preload.is_some() {
             lose_unsynced(&self.scratch.database());
         }
-        let copy = self.scratch.path().join("copy.db");
-        for suffix in ["", "-wal"] {
-            let from = PathBuf::from(format!("{}{suffix}", self.scratch.database().display()));
-            let to = PathBuf::from(format!("{}{suffix}", copy.display()));
-            let _ = std::fs::remove_file(&to);
-            if from.exists() {
-                std::fs::copy(from, to).unwrap();
-            }
-        }
-        let _ = std::fs::remove_file(format!("{}-shm", copy.display()));
+        let copy = copy(&self.scratch.database());
         self.snapshots.push(Snapshot { log_lines, completed: completed(&copy) });
     }
 
@@ -302,9 +278,7 @@ fn project() -> Scratch {
 }
 
 fn kill_at_random(preload: Option<PathBuf>, wanted: u64) {
-    let seed = number("ANTIPHON_SEED", std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1);
-    eprintln!("ANTIPHON_SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Random::told();
     let (mut kills, mut runs, mut doubts) = (0, 0, 0);
     while kills < wanted {
         // A fresh database now and then, an old one otherwise.

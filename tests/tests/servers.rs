@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use antiphon_tests::model::{calls, last, results, says, system, tools};
 use antiphon_tests::{Scratch, installed, program, repository};
 use serde_json::{Value, json};
 
@@ -159,6 +160,13 @@ impl Drop for Model {
         let _ = self.server.kill();
         let _ = self.server.wait();
     }
+}
+
+/// A model of the test's own, which calls tools.
+fn thinking(answers: impl Fn(&Value) -> Value + Send + Sync + 'static) -> (Ready, antiphon_tests::Model) {
+    let (mut ready, model) = (Ready::new(), antiphon_tests::Model::start(answers));
+    ready.set("MODEL_URL", model.url.clone());
+    (ready, model)
 }
 
 fn text(value: &Value) -> &str {
@@ -383,4 +391,79 @@ fn polish_mends_the_note_until_it_passes() {
     assert_eq!(heard.len(), 4);
     assert!(heard[0].contains(&format!("- {last}")), "{}", heard[0]);
     assert!(heard[2].contains("Your last try was: first draft"), "{}", heard[2]);
+}
+
+#[test]
+fn route_asks_the_one_who_fits() {
+    let (ready, model) = thinking(|request| match system(request) {
+        who if who.contains("Choose the one label") => says(r#"{"choice":"translator"}"#),
+        who if who.contains("You translate") => says("Good morning"),
+        who => says(who),
+    });
+    let output = ready.run("route", &["text=Guten Morgen", "wish=Make it English"]);
+    assert_eq!(output, json!({ "by": "translator", "text": "Good morning" }));
+    assert_eq!(last(&model.heard()[1]), "Make it English\n\nGuten Morgen");
+}
+
+#[test]
+fn refine_goes_on_until_the_critic_is_content() {
+    let (ready, model) = thinking(|request| match (system(request), last(request)) {
+        (who, asked) if who.contains("You grade") && asked.contains("second") => {
+            says(r#"{ "score": 9, "remarks": "" }"#)
+        }
+        (who, _) if who.contains("You grade") => says(r#"{ "score": 3, "remarks": "an example" }"#),
+        (_, asked) if asked.contains("Mend this: an example") => says("second try"),
+        _ => says("first try"),
+    });
+    assert_eq!(ready.run("refine", &["topic=retries"]), json!({ "text": "second try", "score": 9 }));
+    assert_eq!(model.heard().len(), 4);
+}
+
+#[test]
+fn jury_is_decided_by_two_of_three() {
+    let (ready, model) = thinking(|request| {
+        let approve = !system(request).contains("what can go wrong");
+        says(&json!({ "approve": approve, "why": "because" }).to_string())
+    });
+    let output = ready.run("jury", &["plan=Rename a variable"]);
+    assert_eq!(output["approved"], json!(true));
+    let votes: Vec<&Value> = output["votes"].as_array().unwrap().iter().map(|vote| &vote["approve"]).collect();
+    assert_eq!(votes, [false, true, true]);
+    assert_eq!(model.heard().len(), 3);
+}
+
+#[test]
+fn explain_lets_a_lead_ask_readers() {
+    let (ready, model) = thinking(|request| match (system(request), results(request).as_slice()) {
+        (who, []) if who.contains("can't see it") => calls(&[
+            ("ask_reader", json!({ "prompt": "README.md" })),
+            ("ask_reader", json!({ "prompt": "rustfmt.toml" })),
+        ]),
+        (_, []) => calls(&[("files__read_text_file", json!({ "path": last(request) }))]),
+        (who, found) if who.contains("can't see it") => says(&found.join("\n")),
+        (_, found) => says(found[0]),
+    });
+    let output = ready.run("explain", &[]);
+    let answer = text(&output["answer"]);
+    assert!(answer.contains("# Antiphon") && answer.contains("max_width"), "{answer}");
+    let heard = model.heard();
+    assert_eq!(heard.len(), 6);
+    assert_eq!(tools(&heard[0]), ["ask_reader"]);
+}
+
+#[test]
+fn desk_hands_the_question_to_who_knows() {
+    let (ready, model) = thinking(|request| match (system(request), results(request).len()) {
+        (who, 0) if who.contains("You greet") => calls(&[("handoff_to_errors", json!({}))]),
+        (who, 1) if who.contains("You explain error codes") => {
+            calls(&[("files__read_text_file", json!({ "path": "docs/errors/AP0303.md" }))])
+        }
+        (who, 2) if who.contains("You explain error codes") => says(results(request)[1]),
+        (who, told) => says(&format!("{who} after {told}")),
+    });
+    let output = ready.run("desk", &[]);
+    assert!(text(&output["answer"]).contains("# AP0303"), "{output}");
+    let heard = model.heard();
+    assert_eq!(tools(&heard[0]), ["handoff_to_errors", "handoff_to_language"]);
+    assert_eq!(tools(&heard[1]), ["files__read_text_file", "handoff_to_language"]);
 }

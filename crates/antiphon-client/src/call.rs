@@ -10,6 +10,11 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// How a server asks people.
+pub(crate) const ELICIT: &str = "elicitation/create";
+/// How a server asks models.
+pub(crate) const CREATE_MESSAGE: &str = "sampling/createMessage";
+
 /// One request, or one round of it.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -54,7 +59,8 @@ pub enum Outcome {
     Done(Value),
     /// It wants answers. Of a [`Call`]: make it again with [`Input`]; of a task: attach to it again with them.
     NeedsInput {
-        /// `elicitation/create` requests (`method`, `params`) by the server's own keys. Empty: call again later.
+        /// `elicitation/create` and `sampling/createMessage` requests (`method`, `params`) by the server's own keys. Empty: call
+        /// again later.
         requests: BTreeMap<String, Value>,
         /// Of a [`Call`]: what to give back as [`Input::state`].
         state: Option<String>,
@@ -95,9 +101,9 @@ pub struct CallContext {
     pub cancelled: CancellationToken,
     /// Takes progress reports.
     pub progress: Arc<dyn Fn(Progress) + Send + Sync>,
-    /// Puts a pushed question (`method`, `params`) to whoever answers, and yields an `ElicitResult`. The first argument
-    /// tells the questions of one call apart, and is the same when the call is repeated.
-    pub ask: Arc<dyn Fn(String, Value) -> BoxFuture<'static, Value> + Send + Sync>,
+    /// Puts a pushed request (`method`, `params`) to whoever answers, and yields an `ElicitResult` or a `CreateMessageResult`, or
+    /// why there is none. The first argument tells the requests of one call apart, and is the same when the call is repeated.
+    pub ask: Arc<dyn Fn(String, Value) -> BoxFuture<'static, Result<Value, String>> + Send + Sync>,
 }
 
 impl CallContext {
@@ -108,7 +114,7 @@ impl CallContext {
             deadline: None,
             cancelled: CancellationToken::new(),
             progress: Arc::new(|_| {}),
-            ask: Arc::new(|_, _| Box::pin(async { serde_json::json!({ "action": "cancel" }) })),
+            ask: Arc::new(|_, _| Box::pin(async { Err("nobody is there to answer".to_owned()) })),
         }
     }
 }

@@ -1,4 +1,5 @@
 //! Calls in flight, and what a server sends about them.
+#![expect(deprecated, reason = "MCP deprecates sampling, and servers use it")]
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,17 +7,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rmcp::ClientHandler;
 use rmcp::model::{
-    ClientCapabilities, ClientConfig, CustomRequest, CustomResult, ElicitRequestParams, ElicitResult,
-    ElicitationCapability, ErrorCode, ErrorData, FormElicitationCapability, Implementation, ProgressNotificationParam,
-    ProgressToken, ProtocolVersion, RequestId, UrlElicitationCapability,
+    ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult, CustomRequest, CustomResult,
+    ElicitRequestParams, ElicitResult, ElicitationCapability, ErrorCode, ErrorData, FormElicitationCapability,
+    Implementation, JsonObject, ProgressNotificationParam, ProgressToken, ProtocolVersion, RequestId,
+    SamplingCapability, UrlElicitationCapability,
 };
 use rmcp::service::{InboundStreamOrigin, NotificationContext, RequestContext, RoleClient};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::call::Progress;
+use crate::call::{CREATE_MESSAGE, ELICIT, Progress};
 use crate::config::ServerConfig;
 use crate::wire::number;
+
+/// As clients spell "the user said no".
+const REFUSED: i32 = -1;
 
 /// The calls in flight on one connection.
 #[derive(Debug, Default)]
@@ -39,10 +44,11 @@ pub(crate) enum CallEvent {
     Progress(Progress),
     /// It asks.
     Ask {
-        /// The params of `elicitation/create`.
+        /// `elicitation/create` or `sampling/createMessage`.
+        method: &'static str,
         params: Value,
-        /// Takes an `ElicitResult`.
-        reply: oneshot::Sender<Value>,
+        /// Takes its result, or why there is none.
+        reply: oneshot::Sender<Result<Value, String>>,
     },
 }
 
@@ -96,7 +102,12 @@ impl Calls {
     ///
     /// Over HTTP the stream that it came on tells which. A pipe does not, but if all calls on it are of one run, then the
     /// oldest will do: who answers is the same.
-    async fn ask(&self, origin: Option<&InboundStreamOrigin>, params: Value) -> Result<Value, ErrorData> {
+    async fn ask(
+        &self,
+        origin: Option<&InboundStreamOrigin>,
+        method: &'static str,
+        params: Value,
+    ) -> Result<Value, ErrorData> {
         let answer = {
             let in_flight = self.in_flight();
             let call = match origin {
@@ -113,11 +124,14 @@ impl Calls {
                 ));
             };
             let (reply, answer) = oneshot::channel();
-            let _ = call.events.send(CallEvent::Ask { params, reply });
+            let _ = call.events.send(CallEvent::Ask { method, params, reply });
             answer
         };
-        // The call has ended before the answer came.
-        Ok(answer.await.unwrap_or_else(|_| json!({ "action": "cancel" })))
+        match answer.await {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(why)) => Err(ErrorData::new(ErrorCode(REFUSED), why, None)),
+            Err(_) => Err(ErrorData::new(ErrorCode(REFUSED), "the call ended before the answer came", None)),
+        }
     }
 }
 
@@ -128,13 +142,20 @@ pub(crate) struct Handler {
 }
 
 impl Handler {
-    async fn elicit(&self, context: &RequestContext<RoleClient>, mut params: Value) -> Result<Value, ErrorData> {
-        if !self.config.elicitation.granted() {
-            tracing::warn!(server = %self.config.name, "asked a question without being granted `elicitation`; refused");
-            return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, "elicitation/create", None));
+    async fn ask(
+        &self,
+        context: &RequestContext<RoleClient>,
+        method: &'static str,
+        mut params: Value,
+    ) -> Result<Value, ErrorData> {
+        let granted = if method == ELICIT { self.config.elicitation.granted() } else { self.config.sampling };
+        if !granted {
+            tracing::warn!(server = %self.config.name, "asked by `{method}` without being granted it; refused");
+            let why = format!("{method}: this client does not grant it to you");
+            return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, why, None));
         }
         self.config.redact_all(&mut params);
-        self.calls.ask(context.extensions.get(), params).await
+        self.calls.ask(context.extensions.get(), method, params).await
     }
 }
 
@@ -145,6 +166,11 @@ impl ClientHandler for Handler {
             ElicitationCapability::new()
                 .with_form(FormElicitationCapability::new())
                 .with_url(UrlElicitationCapability::new())
+        });
+        capabilities.sampling = self.config.sampling.then(|| {
+            let mut sampling = SamplingCapability::default();
+            sampling.tools = Some(JsonObject::new());
+            sampling
         });
         let mut info = ClientConfig::new(capabilities, Implementation::new("antiphon", env!("CARGO_PKG_VERSION")));
         // What `initialize` says. Left alone, rmcp would name a version there that has no `initialize`.
@@ -158,19 +184,31 @@ impl ClientHandler for Handler {
         context: RequestContext<RoleClient>,
     ) -> Result<ElicitResult, ErrorData> {
         let params = serde_json::to_value(request).map_err(unexpected)?;
-        serde_json::from_value(self.elicit(&context, params).await?).map_err(unexpected)
+        serde_json::from_value(self.ask(&context, ELICIT, params).await?).map_err(unexpected)
     }
 
-    /// A question whose schema rmcp does not know arrives here; people may understand it all the same.
+    async fn create_message(
+        &self,
+        request: CreateMessageRequestParams,
+        context: RequestContext<RoleClient>,
+    ) -> Result<CreateMessageResult, ErrorData> {
+        let params = serde_json::to_value(request).map_err(unexpected)?;
+        serde_json::from_value(self.ask(&context, CREATE_MESSAGE, params).await?).map_err(unexpected)
+    }
+
+    /// What rmcp can't read arrives here, such as a question with a schema that it does not know; people may understand it all
+    /// the same.
     async fn on_custom_request(
         &self,
         request: CustomRequest,
         context: RequestContext<RoleClient>,
     ) -> Result<CustomResult, ErrorData> {
-        if request.method != "elicitation/create" {
-            return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None));
-        }
-        self.elicit(&context, request.params.unwrap_or_default()).await.map(CustomResult::new)
+        let method = match request.method.as_str() {
+            ELICIT => ELICIT,
+            CREATE_MESSAGE => CREATE_MESSAGE,
+            _ => return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None)),
+        };
+        self.ask(&context, method, request.params.unwrap_or_default()).await.map(CustomResult::new)
     }
 
     async fn on_progress(&self, mut params: ProgressNotificationParam, _context: NotificationContext<RoleClient>) {

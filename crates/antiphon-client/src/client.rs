@@ -8,7 +8,7 @@ use rmcp::model::{
 };
 use serde_json::{Map, Value};
 
-use crate::call::{Call, CallContext, Outcome, TaskHandle, What};
+use crate::call::{CREATE_MESSAGE, Call, CallContext, ELICIT, Outcome, TaskHandle, What};
 use crate::catalogue::Catalogue;
 use crate::config::{ServerConfig, Session};
 use crate::connection::{Connection, Era, EraMemory};
@@ -155,7 +155,7 @@ impl Client {
         let own = match self.config.session {
             Some(session) => session == Session::PerRun,
             None => {
-                self.config.elicitation.granted() && {
+                self.config.may_ask() && {
                     if self.memory.get().is_none() {
                         self.shared.connection().await?;
                     }
@@ -223,14 +223,14 @@ impl Connection {
         };
         for request in requests.values() {
             let method = request.get("method").and_then(Value::as_str).unwrap_or_default();
-            if method != "elicitation/create" {
-                let message = format!("asked for `{method}`, which it was not offered");
-                return Err(self.error(ErrorKind::Denied, &message));
-            }
-            if !self.config.elicitation.granted() {
-                let message = "asked a question without being granted `elicitation`";
-                return Err(self.error(ErrorKind::Denied, message));
-            }
+            let message = match method {
+                ELICIT if self.config.elicitation.granted() => continue,
+                CREATE_MESSAGE if self.config.sampling => continue,
+                ELICIT => "asked a question without being granted `elicitation`".to_owned(),
+                CREATE_MESSAGE => "asked a model without being granted `sampling`".to_owned(),
+                other => format!("asked for `{other}`, which it was not offered"),
+            };
+            return Err(self.error(ErrorKind::Denied, &message));
         }
         Ok(requests.into_iter().collect())
     }

@@ -24,6 +24,8 @@ pub struct ServerConfig {
     pub session: Option<Session>,
     /// Whether the server may put questions to people.
     pub elicitation: Consent,
+    /// Whether the server is offered `sampling`, with tools: only where it will be answered.
+    pub sampling: bool,
     /// Bounds that no workflow file sets.
     pub limits: Limits,
 }
@@ -39,6 +41,7 @@ impl ServerConfig {
             timeout: Duration::from_secs(60),
             session: None,
             elicitation: Consent::Deny,
+            sampling: false,
             limits: Limits::default(),
         }
     }
@@ -46,6 +49,11 @@ impl ServerConfig {
     /// Whether `allow` covers this tool.
     pub fn allows(&self, tool: &str) -> bool {
         self.allow.as_ref().is_none_or(|globs| globs.iter().any(|glob| matches(glob, tool)))
+    }
+
+    /// Whether the server may ask anything in the middle of a call.
+    pub(crate) fn may_ask(&self) -> bool {
+        self.elicitation.granted() || self.sampling
     }
 
     /// Whether both lead to the same server in the same way.
@@ -56,6 +64,7 @@ impl ServerConfig {
             && self.timeout == other.timeout
             && self.session == other.session
             && self.elicitation == other.elicitation
+            && self.sampling == other.sampling
             && self.limits == other.limits
     }
 
@@ -131,8 +140,8 @@ impl Transport {
 
 /// Who shares a connection.
 ///
-/// A server of the `initialize` era that may ask questions gets a connection for each run unless told otherwise: what it
-/// pushes over a shared pipe belongs to no call.
+/// A server of the `initialize` era that may ask people or models gets a connection for each run unless told otherwise: what
+/// it pushes over a shared pipe belongs to no call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Session {
     /// All runs.
@@ -147,7 +156,7 @@ pub enum Consent {
     /// No.
     #[default]
     Deny,
-    /// After asking. A question names its server and can be declined, so for elicitation asking is the question itself.
+    /// After a person has agreed, once a run.
     Ask,
     /// Yes.
     Allow,

@@ -71,9 +71,9 @@ impl Connection {
                 () = &mut deadline => break Err(Impatience::Late),
                 Some(event) = entry.events.recv() => match event {
                     CallEvent::Progress(progress) => (cx.progress)(progress),
-                    CallEvent::Ask { params, reply } => {
+                    CallEvent::Ask { method, params, reply } => {
                         asked += 1;
-                        let request = serde_json::json!({ "method": "elicitation/create", "params": params });
+                        let request = serde_json::json!({ "method": method, "params": params });
                         let answer = (cx.ask)(format!("ask-{asked}"), request);
                         questions.push(async move {
                             let _ = reply.send(answer.await);

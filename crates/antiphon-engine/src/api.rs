@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use antiphon_kernel::{Answer, Event, Plan, RunView, ValueRef};
+use antiphon_kernel::{Answer, Event, Hop, Plan, RunView, ValueRef};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -48,6 +48,8 @@ pub struct StartRun {
     pub ttl: Duration,
     /// The same owner, workflow, key and input give the existing run instead of a new one.
     pub idempotency_key: Option<String>,
+    /// The workflows that led to this one, outermost first, when a run of another database called it.
+    pub route: Vec<Hop>,
 }
 
 /// The answer to [`Engine::start`].

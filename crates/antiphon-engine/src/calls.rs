@@ -17,7 +17,11 @@ use crate::journal::Receipt;
 /// What came of a call.
 pub(crate) enum Landing {
     Prepared(Result<Prepared, CallFailure>),
-    Called(Box<CallOutcome>),
+    Called {
+        outcome: Box<CallOutcome>,
+        /// The kernel reads its record.
+        inline: bool,
+    },
     /// It was never made: what it rests on could not be recorded.
     Withheld,
 }
@@ -26,7 +30,7 @@ impl Landing {
     /// It could not be made, or its outcome was lost.
     pub(crate) fn failed(message: impl Into<String>, in_doubt: bool) -> Self {
         let failure = CallFailure { kind: ErrorKind::Unavailable, message: message.into(), in_doubt };
-        Self::Called(Box::new(CallOutcome::Failed(failure)))
+        Self::Called { outcome: Box::new(CallOutcome::Failed(failure)), inline: false }
     }
 }
 

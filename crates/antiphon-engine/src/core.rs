@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use antiphon_kernel::{Command, Event, EventKind, KERNEL_VERSION, State, ValueRef, step, view};
+use antiphon_kernel::{Command, Event, EventKind, Hop, KERNEL_VERSION, State, ValueRef, step, view};
 use dashmap::DashMap;
 use futures::FutureExt;
 use serde_json::Value;
@@ -45,6 +45,8 @@ pub(crate) struct NewRun {
     pub input: Value,
     /// The idempotency key and the hash of the input as it came.
     pub idempotency: Option<(String, String)>,
+    /// The workflows that led to it.
+    pub route: Vec<Hop>,
 }
 
 /// What all runs share.
@@ -143,7 +145,7 @@ impl Core {
         let key = hex_sha256(&[b"run.key ", id.0.as_bytes()]);
         let mut tape = Tape::new(Arc::clone(&self.journal), start);
         let input = tape.store(Arc::new(new.input), &self.blobs);
-        self.launch(run, plan, State::default(), tape, EventKind::Started { key, input });
+        self.launch(run, plan, State::default(), tape, EventKind::Started { key, input, route: new.route });
         id
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use antiphon_kernel::{Action, Answer, CallSpec, Entry, OpId, ValueRef};
+use antiphon_kernel::{Action, Answer, CallSpec, Entry, OpId, ValueRef, What};
 use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -42,7 +42,10 @@ impl Dispatch {
             return Landing::failed("cancelled before it was made", false);
         }
         match self.deliver(cancelled).await {
-            Ok(outcome) => Landing::Called(Box::new(outcome)),
+            Ok(outcome) => {
+                let inline = matches!(self.call.what, What::Sampling { .. });
+                Landing::Called { outcome: Box::new(outcome), inline }
+            }
             Err(error) => Landing::failed(error.to_string(), false),
         }
     }
@@ -63,10 +66,10 @@ impl Dispatch {
             idempotency_key: hex_sha256(&[self.info.id.0.as_bytes(), self.call.key.as_bytes()]),
             cancelled,
             progress: Box::new(move |progress| board.report(progress)),
-            ask: Box::new(move |name, request| {
+            ask: Box::new(move |name, request, terms| {
                 let (reply, answer) = oneshot::channel();
                 // Without an actor the reply is dropped, and the question with it.
-                let _ = post.send(Mail::Asked(Box::new(Asked { op: op.clone(), name, request, reply })));
+                let _ = post.send(Mail::Asked(Box::new(Asked { op: op.clone(), name, request, terms, reply })));
                 let core = Arc::clone(&core);
                 async move {
                     match answer.await {

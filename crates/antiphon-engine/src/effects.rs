@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use antiphon_kernel::{Answer, CallSpec, EffectClass, Entry, ErrorKind, Record, Usage};
+use antiphon_kernel::{Answer, CallSpec, EffectClass, Entry, ErrorKind, Price, Record, Terms, Usage};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,8 @@ pub struct Prepared {
     pub class: EffectClass,
     /// Hash of the tool's definition.
     pub fingerprint: Option<String>,
+    /// Of a sample: the most that the models which may answer it charge.
+    pub price: Option<Price>,
 }
 
 /// How one call ended.
@@ -65,12 +67,16 @@ pub enum CallOutcome {
     },
     /// Badly.
     Failed(CallFailure),
+    /// Badly, and it has used something all the same.
+    FailedAfter(CallFailure, Usage),
     /// It wants answers, and to be made again.
     NeedsInput {
         /// Requests by the server's keys: `method` and `params`.
         requests: BTreeMap<String, Value>,
         /// Its `requestState`.
         state: Option<Value>,
+        /// What its server may ask for.
+        terms: Terms,
     },
     /// It became a task.
     Detached {
@@ -98,9 +104,9 @@ pub struct CallContext {
     pub cancelled: CancellationToken,
     /// Takes progress reports. Never recorded.
     pub progress: Box<dyn Fn(Progress) + Send + Sync>,
-    /// Puts a pushed request (`method` and `params`) to whoever answers for this run. `name` is unique in this call and stable
-    /// over its repetitions. Recorded.
-    pub ask: Box<dyn Fn(String, Value) -> BoxFuture<'static, Answer> + Send + Sync>,
+    /// Puts a pushed request (`method` and `params`) to whoever answers for this run, if its server may ask for that. `name` is
+    /// unique in this call and stable over its repetitions. Recorded.
+    pub ask: Box<dyn Fn(String, Value, Terms) -> BoxFuture<'static, Answer> + Send + Sync>,
 }
 
 /// Progress of one call.

@@ -18,6 +18,7 @@ mod journal;
 mod keeper;
 mod plans;
 mod registry;
+mod route;
 mod tape;
 mod timers;
 mod turn;
@@ -26,3 +27,4 @@ pub use api::{Engine, EngineError, Filter, Owner, Page, Run, RunId, StartRun, St
 pub use clock::Clock;
 pub use effects::{CallContext, CallFailure, CallOutcome, Effects, Prepared, Progress, RunInfo};
 pub use engine::{EngineOptions, SqliteEngine};
+pub use route::{ROUTE, RouteKey};

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use antiphon_kernel::Answer;
+use antiphon_kernel::{Answer, Terms};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry::{Occupied, Vacant};
 use serde_json::Value;
@@ -41,6 +41,7 @@ pub(crate) struct Asked {
     pub op: String,
     pub name: String,
     pub request: Value,
+    pub terms: Terms,
     pub reply: oneshot::Sender<(Answer, Receipt)>,
 }
 

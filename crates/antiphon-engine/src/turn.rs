@@ -17,7 +17,7 @@ use crate::api::EngineError;
 use crate::blobs::Fetched;
 use crate::calls::{Landed, Landing, needs_disk};
 use crate::dispatch::Dispatch;
-use crate::effects::{CallFailure, CallOutcome};
+use crate::effects::{CallFailure, CallOutcome, Prepared};
 use crate::journal::{Receipt, Urgency};
 use crate::registry::{Asked, Mail};
 
@@ -46,9 +46,9 @@ impl Actor {
     async fn read(&mut self, mail: Mail) {
         match mail {
             Mail::Asked(asked) => {
-                let Asked { op, name, request, reply } = *asked;
+                let Asked { op, name, request, terms, reply } = *asked;
                 if self.calls.asks(&op, name.clone(), reply) {
-                    self.apply(EventKind::Asked { op, name, request }).await;
+                    self.apply(EventKind::Asked { op, name, request, terms }).await;
                 }
             }
             Mail::Input { key, answer, reply } => {
@@ -91,16 +91,17 @@ impl Actor {
     /// The event that a call's end means.
     fn outcome(&mut self, landed: Landed) -> Option<EventKind> {
         let Landed { op, class, landing, .. } = landed;
-        let outcome = match landing {
-            Landing::Called(outcome) => *outcome,
-            Landing::Prepared(Err(failure)) => CallOutcome::Failed(failure),
+        let (outcome, inline) = match landing {
+            Landing::Called { outcome, inline } => (*outcome, inline),
+            Landing::Prepared(Err(failure)) => (CallOutcome::Failed(failure), false),
             // What it allows must not begin any more; it will be asked for again.
             Landing::Prepared(Ok(_)) if self.phase != Phase::Driving => {
                 self.owe();
                 return None;
             }
             Landing::Prepared(Ok(prepared)) => {
-                return Some(EventKind::Prepared { op, class: prepared.class, fingerprint: prepared.fingerprint });
+                let Prepared { class, fingerprint, price } = prepared;
+                return Some(EventKind::Prepared { op, class, fingerprint, price });
             }
             Landing::Withheld => return None,
         };
@@ -111,6 +112,7 @@ impl Actor {
                     self.tape.urge(Urgency::Now);
                 }
                 match serde_json::to_value(record) {
+                    Ok(record) if inline => EventKind::Done { op, record: ValueRef::inline(record), usage },
                     Ok(record) => {
                         EventKind::Done { op, record: self.tape.store(Arc::new(record), &self.core.blobs), usage }
                     }
@@ -119,15 +121,20 @@ impl Actor {
                         kind: ErrorKind::InvalidOutput,
                         message: format!("its result can't be recorded: {error}"),
                         in_doubt: false,
+                        usage,
                     },
                 }
             }
             CallOutcome::Failed(CallFailure { kind, message, in_doubt }) => {
-                EventKind::Failed { op, kind, message, in_doubt }
+                EventKind::Failed { op, kind, message, in_doubt, usage: None }
             }
-            CallOutcome::NeedsInput { requests, state } => {
+            CallOutcome::FailedAfter(CallFailure { kind, message, in_doubt }, usage) => {
+                self.tape.urge(Urgency::Now);
+                EventKind::Failed { op, kind, message, in_doubt, usage: Some(usage) }
+            }
+            CallOutcome::NeedsInput { requests, state, terms } => {
                 let state = state.map(|state| self.tape.store(Arc::new(state), &self.core.blobs));
-                EventKind::NeedsInput { op, requests, state }
+                EventKind::NeedsInput { op, requests, state, terms }
             }
             CallOutcome::Detached { handle } => {
                 self.tape.urge(Urgency::Now);

@@ -1,11 +1,11 @@
 //! What the kernel asks of its driver.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::event::{Answer, OpId};
+use crate::event::{Answer, Hop, OpId};
 use crate::plan::{By, EffectClass, Source};
 use crate::value::ValueRef;
 use crate::view::Outcome;
@@ -91,6 +91,9 @@ pub enum Entry {
     Answers {
         /// By the server's own keys.
         answers: BTreeMap<String, Answer>,
+        /// Which of them are `CreateMessageResult`s.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        sampled: BTreeSet<String>,
         /// The `requestState` that came with the questions.
         state: Option<ValueRef>,
         /// How many rounds there have been, from 1.
@@ -102,6 +105,9 @@ pub enum Entry {
         handle: Value,
         /// Answers that the task waits for.
         answers: BTreeMap<String, Answer>,
+        /// Which of them are `CreateMessageResult`s.
+        #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+        sampled: BTreeSet<String>,
     },
 }
 
@@ -123,6 +129,9 @@ pub struct CallSpec {
     pub declared: Option<EffectClass>,
     /// When the attempt ends at the latest, in milliseconds since the Unix epoch.
     pub deadline: Option<u64>,
+    /// The workflows on the way to this call, outermost first: those that led to the run, and its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub route: Vec<Hop>,
 }
 
 /// What is called.
@@ -143,8 +152,17 @@ pub enum What {
     },
     /// A model, or the next ones of the list when it fails.
     Sample {
-        /// Keys of `[models]`, or `local`.
+        /// Keys of `[models]`, or `local`; `auto` leaves it to the request's `prefer`.
         models: Vec<String>,
+    },
+    /// A server's `sampling/createMessage` in the middle of a call: its params are the arguments. The record's `output` is the
+    /// `CreateMessageResult`, and stays inline: the answer is handed on from it. What it needs from others it asks for by
+    /// `NeedsInput`; what is to be sampled by the caller is `sampling/createMessage` again.
+    Sampling {
+        /// Who asks: a key of `[servers]`.
+        server: String,
+        /// The most tokens that the answer may have.
+        max_tokens: u64,
     },
 }
 

@@ -33,6 +33,9 @@ pub enum EventKind {
         key: String,
         /// The input, valid against the schema, defaults filled in.
         input: ValueRef,
+        /// The workflows that led to this run, outermost first, when another one called it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        route: Vec<Hop>,
     },
     /// An `Eval` command's answer: one result for each job.
     Evaluated {
@@ -49,6 +52,9 @@ pub enum EventKind {
         class: EffectClass,
         /// Hash of the tool's definition, for the record.
         fingerprint: Option<String>,
+        /// Of a sample: the most that the models which may answer it charge.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        price: Option<Price>,
     },
     /// A call succeeded.
     Done {
@@ -71,6 +77,9 @@ pub enum EventKind {
         /// The request may have reached the other side and its outcome is not known. `false` for a definitive error, also
         /// one that the tool itself reported.
         in_doubt: bool,
+        /// What it used all the same, of a sample, where that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<Usage>,
     },
     /// A call in flight asks something through a pushed request, and waits for the answer.
     Asked {
@@ -80,6 +89,9 @@ pub enum EventKind {
         name: String,
         /// The request: `method` and `params`.
         request: Value,
+        /// What its server may ask for.
+        #[serde(default)]
+        terms: Terms,
     },
     /// A call returned `input_required`: it must be made again, with answers.
     NeedsInput {
@@ -89,6 +101,9 @@ pub enum EventKind {
         requests: BTreeMap<String, Value>,
         /// What to give back with the answers.
         state: Option<ValueRef>,
+        /// What its server may ask for.
+        #[serde(default)]
+        terms: Terms,
     },
     /// A call became a task of the server's. From now on it is polled, never called again.
     Detached {
@@ -154,13 +169,68 @@ pub struct Usage {
     pub cost_usd: f64,
 }
 
+/// What a server may ask for in the middle of its calls, as it stood when it asked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Terms {
+    /// It asks people, once a person has agreed that it does (once a run).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub elicitation_asks: bool,
+    /// It asks models on these terms; `None`: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampling: Option<SamplingTerms>,
+}
+
+/// On which terms a server asks models.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SamplingTerms {
+    /// A person has to agree first, once a run.
+    pub asks: bool,
+    /// Who may answer, in order: for the person who is asked.
+    pub models: Vec<String>,
+    /// The most tokens that one answer may have.
+    pub max_tokens: u64,
+    /// Tokens of all its samples in one run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u64>,
+    /// Samples in one run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<u64>,
+    /// Samples in one call.
+    pub rounds: u32,
+    /// The most that the models charge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
+}
+
+/// What a model charges, in US dollars per million tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Price {
+    /// Of prompts.
+    pub input: f64,
+    /// Of answers.
+    pub output: f64,
+}
+
+/// A workflow on the way to a call, of this database or of another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hop {
+    /// Its name.
+    pub workflow: String,
+    /// Which database vouches for it; empty: it is part of this run.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
+    /// By which that database knows that it did.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub seal: String,
+}
+
 /// An answer to a question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// As in MCP's `ElicitResult`.
     pub action: Action,
     /// The fields of a form; of `doubt`, `{"choice": "retry" | "skip" | "result", "result": …}`; of a sample, the
-    /// `CreateMessageResult`.
+    /// `CreateMessageResult`, or, where it was refused, why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Value>,
 }

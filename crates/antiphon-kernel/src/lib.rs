@@ -12,7 +12,7 @@ mod value;
 mod view;
 
 pub use command::{Asking, CallSpec, Command, Entry, Job, Question, Scope, Slot, StepFacts, Want, What};
-pub use event::{Action, Answer, Evaluated, Event, EventKind, OpId, Usage};
+pub use event::{Action, Answer, Evaluated, Event, EventKind, Hop, OpId, Price, SamplingTerms, Terms, Usage};
 pub use plan::*;
 pub use run::{State, step, view};
 pub use value::{Record, ValueRef};

@@ -29,6 +29,9 @@ pub struct Plan {
 pub struct Workflow {
     /// The tool's name.
     pub name: String,
+    /// The agent that it is, if it is one: what people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
     /// JSON Schema of the input: an object.
     pub input_schema: Value,
     /// JSON Schema of the output, when the file declares one.
@@ -42,8 +45,18 @@ pub struct Workflow {
 pub struct Graph {
     /// The steps, in the order of the file.
     pub steps: Vec<Step>,
-    /// The declared `output` table (entries that use what did not succeed are left out), or else the map from step id to output.
-    pub output: Option<IndexMap<String, Expr>>,
+    /// What they amount to; `None` is the map from step id to output.
+    pub output: Option<Output>,
+}
+
+/// What the steps of a graph amount to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Output {
+    /// The declared `output` table. Entries that use what did not succeed are left out.
+    Table(IndexMap<String, Expr>),
+    /// What the first of these steps that succeeded left behind, as it is.
+    Of(Vec<String>),
 }
 
 /// One node of the graph: a verb and its modifiers.
@@ -202,9 +215,37 @@ pub enum Target {
     OneOf {
         /// Yields the key.
         choice: Expr,
-        /// What each key means.
+        /// What each key means. Where both end with the same pattern, such as `files__read_*` with the tool `read_*` (`*` stands
+        /// for anything), what is chosen in the pattern's place is the tool.
         among: BTreeMap<String, Callee>,
     },
+}
+
+impl Target {
+    /// Whom a choice means; `None` when it is outside the set, so that no text can widen it.
+    pub fn chosen(among: &BTreeMap<String, Callee>, choice: &str) -> Option<Callee> {
+        if choice.contains('*') {
+            return None;
+        }
+        let of_pattern = |(key, callee): (&String, &Callee)| match callee {
+            Callee::Tool { server, tool: pattern } if pattern.contains('*') => {
+                let tool = choice.strip_prefix(key.strip_suffix(pattern.as_str())?)?;
+                fits(pattern, tool).then(|| Callee::Tool { server: server.clone(), tool: tool.to_owned() })
+            }
+            _ => None,
+        };
+        among.get(choice).cloned().or_else(|| among.iter().find_map(of_pattern))
+    }
+}
+
+/// Whether a name fits a pattern, where `*` stands for anything.
+pub fn fits(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((prefix, rest)) => name.strip_prefix(prefix).is_some_and(|name| {
+            (0..=name.len()).filter(|at| name.is_char_boundary(*at)).any(|at| fits(rest, &name[at..]))
+        }),
+    }
 }
 
 /// Something that can be called.
@@ -252,6 +293,20 @@ pub enum Source {
     List(Vec<Source>),
     /// A map of these.
     Map(IndexMap<String, Source>),
+    /// A function of the kernel's own, which no template can name, applied to a map.
+    Apply(Function, IndexMap<String, Source>),
+}
+
+/// The kernel's own functions: what agents are lowered to, beside steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Function {
+    /// An agent's request: the map without what is null; with a `schema`, without the `examples`, which show texts.
+    Request,
+    /// What an agent's turn comes to. From `agent` (whose turn it was), `messages` (the conversation so far), `text` and `answer`
+    /// (what its model said), `calls` (what it wants called), `results` and `errors` (of the calls, without the handoffs; none where
+    /// nothing can be called) and `handoffs` (whom each handoff's name means) to `active` (whose turn is next), `messages`, `answer` and `done`.
+    Turn,
 }
 
 /// `for_each`.
@@ -285,6 +340,8 @@ pub enum Tolerate {
     Percent(u8),
     /// All of them.
     All,
+    /// All, as long as the run is within its limits: what an agent's calls may do.
+    WithinLimits,
 }
 
 /// `repeat`.
@@ -425,11 +482,32 @@ pub struct Limits {
     pub depth: u32,
     /// Working time, in milliseconds; waiting for people, timers and polls is free.
     pub duration_ms: u64,
+    /// What reaching `tokens`, `cost_usd`, `calls` or `duration_ms` means.
+    #[serde(default)]
+    pub mode: LimitMode,
+}
+
+/// What reaching a limit means. Nesting ends at `depth` in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitMode {
+    /// What would go beyond it fails.
+    #[default]
+    Enforce,
+    /// The run goes on, and shows it.
+    Audit,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { tokens: 200_000, cost_usd: None, calls: 1_000, depth: 4, duration_ms: 3_600_000 }
+        Self {
+            tokens: 200_000,
+            cost_usd: None,
+            calls: 1_000,
+            depth: 4,
+            duration_ms: 3_600_000,
+            mode: LimitMode::default(),
+        }
     }
 }
 
@@ -446,6 +524,39 @@ impl Verb {
             Self::Set { value } => vec![value],
             Self::Wait(Wait::Until(until)) => vec![until],
             Self::Wait(Wait::For(_)) | Self::Do { .. } => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{Callee, Target, fits};
+
+    #[test]
+    fn patterns() {
+        assert!(fits("fetch_*", "fetch_page"));
+        assert!(fits("*", ""));
+        assert!(fits("a*c*e", "abcde"));
+        assert!(!fits("a*c", "abcd"));
+        assert!(!fits("fetch", "fetch_page"));
+    }
+
+    #[test]
+    fn a_choice_means_what_was_granted_and_nothing_else() {
+        let tool = |server: &str, tool: &str| Callee::Tool { server: server.to_owned(), tool: tool.to_owned() };
+        let among = BTreeMap::from([
+            ("files__read_*".to_owned(), tool("own/files", "read_*")),
+            ("mail__send".to_owned(), tool("mail", "send")),
+            ("triage".to_owned(), Callee::Workflow { name: "triage".to_owned() }),
+        ]);
+        assert_eq!(Target::chosen(&among, "files__read_text"), Some(tool("own/files", "read_text")));
+        assert_eq!(Target::chosen(&among, "mail__send"), Some(tool("mail", "send")));
+        assert_eq!(Target::chosen(&among, "triage"), Some(Callee::Workflow { name: "triage".to_owned() }));
+        for outside in ["files__write", "files__read_*", "files__*", "mail__send_all", "read_text", "files__", "*", ""]
+        {
+            assert_eq!(Target::chosen(&among, outside), None, "{outside}");
         }
     }
 }

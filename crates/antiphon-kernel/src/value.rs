@@ -51,9 +51,15 @@ pub struct Record {
     /// MCP content blocks (`.blocks`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocks: Vec<Value>,
+    /// The tools that a sample's model wants called: objects of `id`, `name`, `arguments`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<Value>,
     /// The model that answered a sample (`.model`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Who could have answered a sample, and why it was who did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route: Option<Value>,
     /// Tokens that a sample used (`.usage`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Value>,

@@ -81,6 +81,9 @@ pub struct RunView {
     pub may_have_happened: Vec<String>,
     /// Undo calls that failed, as `path: message`.
     pub not_undone: Vec<String>,
+    /// Limits that were passed, where they are only watched (`limits.mode = "audit"`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overrun: Vec<String>,
 }
 
 /// Where a run stands.
@@ -111,7 +114,7 @@ impl RunStatus {
 pub struct StepView {
     /// Such as `draft:2/review` or `sum[3]`.
     pub path: String,
-    /// The verb, as the file spells it.
+    /// The verb, as the file spells it; `sampling` where a server asked a model in the middle of its call.
     pub verb: String,
     /// Where it stands.
     pub status: StepPhase,

@@ -24,6 +24,8 @@ struct World {
     unsafe_dispatches: BTreeMap<String, u32>,
     permitted: BTreeMap<String, u32>,
     finished: Option<Outcome>,
+    /// Tokens of answers that models gave.
+    paid: u64,
 }
 
 impl World {
@@ -41,6 +43,7 @@ impl World {
             unsafe_dispatches: BTreeMap::new(),
             permitted: BTreeMap::new(),
             finished: None,
+            paid: 0,
         }
     }
 
@@ -56,6 +59,9 @@ impl World {
         let event = Event { at: self.now, kind };
         let commands = step(&self.plan, &mut self.state, &event);
         self.journal.push(event);
+        let used = view(&self.plan, &self.state).used;
+        assert!(used.tokens <= self.plan.limits.tokens, "{} of {}", used.tokens, self.plan.limits.tokens);
+        assert!(used.tokens >= self.paid, "{} were paid, and {} are counted", self.paid, used.tokens);
         for command in commands {
             assert!(self.finished.is_none(), "a command after the end: {command:?}");
             match &command {
@@ -69,7 +75,8 @@ impl World {
                     }
                 }
                 Command::Ask(question) => {
-                    assert!(self.questions.insert(question.key.clone(), question.clone()).is_none());
+                    let twice = self.questions.insert(question.key.clone(), question.clone());
+                    assert!(twice.is_none(), "asked twice: {twice:?}, then {question:?}");
                     continue;
                 }
                 Command::Withdraw { key } => {
@@ -99,28 +106,56 @@ impl World {
                 EventKind::Evaluated { op, results }
             }
             Command::Prepare { op, call } => match self.choose(12) {
-                0 => EventKind::Failed { op, kind: ErrorKind::Unavailable, message: "down".into(), in_doubt: false },
+                0 => failed(op, ErrorKind::Unavailable, false, None),
                 _ => {
                     let class = call.declared.unwrap_or(EffectClass::AtMostOnce);
-                    EventKind::Prepared { op, class, fingerprint: None }
+                    EventKind::Prepared { op, class, fingerprint: None, price: Some(Price { input: 1.0, output: 2.0 }) }
                 }
             },
-            Command::Call { op, .. } => match self.choose(10) {
-                0 => EventKind::Failed { op, kind: ErrorKind::Tool, message: "no".into(), in_doubt: false },
-                1 => EventKind::Failed { op, kind: ErrorKind::Unavailable, message: "lost".into(), in_doubt: true },
-                2 => EventKind::NeedsInput {
-                    op,
-                    requests: [("q".to_owned(), json!({ "method": "elicitation/create" }))].into(),
-                    state: None,
+            Command::Call { op, call, class, entry } => match &call.what {
+                What::Sample { .. } => self.sample(op, MAX_TOKENS),
+                What::Sampling { max_tokens, .. } => match self.choose(5) {
+                    0 if entry == Entry::Fresh => EventKind::NeedsInput {
+                        op,
+                        requests: [("caller".to_owned(), asks_model(0))].into(),
+                        state: None,
+                        terms: Terms::default(),
+                    },
+                    _ => self.sample(op, *max_tokens),
                 },
-                3 => EventKind::Detached { op, handle: json!("task-1") },
-                4 => {
-                    self.owed.retain(|owed| !matches!(owed, Command::Call { op: id, .. } if *id == op));
-                    let name = format!("ask-{}", self.next);
-                    self.feed(EventKind::Asked { op: op.clone(), name, request: json!({}) });
-                    self.complete(op)
-                }
-                _ => self.complete(op),
+                What::Tool { .. } | What::Read { .. } => match self.choose(12) {
+                    0 => {
+                        let kind = if self.choose(2) == 0 { ErrorKind::Tool } else { ErrorKind::Rpc };
+                        failed(op, kind, false, None)
+                    }
+                    1 => failed(op, ErrorKind::Unavailable, true, None),
+                    2 => {
+                        let requests = [
+                            ("q".to_owned(), json!({ "method": "elicitation/create" })),
+                            ("m".to_owned(), asks_model(self.choose(2))),
+                        ];
+                        let requests = requests.into_iter().skip(self.choose(2)).collect();
+                        let state = (self.choose(2) == 0).then(|| ValueRef::inline("sealed"));
+                        EventKind::NeedsInput { op, requests, state, terms: self.terms() }
+                    }
+                    3 => EventKind::Detached { op, handle: json!("task-1") },
+                    // It asks, and goes on without the answer, or waits.
+                    choice @ (4..=6) => {
+                        let name = format!("ask-{}", self.choose(3));
+                        let request = if choice == 4 { json!({}) } else { asks_model(self.choose(2)) };
+                        let terms = self.terms();
+                        let asked = EventKind::Asked { op: op.clone(), name, request, terms };
+                        if choice == 6 {
+                            self.owed.push(Command::Call { op, call, class, entry });
+                            asked
+                        } else {
+                            self.owed.retain(|owed| !matches!(owed, Command::Call { op: id, .. } if *id == op));
+                            self.feed(asked);
+                            self.complete(op)
+                        }
+                    }
+                    _ => self.complete(op),
+                },
             },
             Command::Timer { op, due } => {
                 self.now = self.now.max(due);
@@ -129,6 +164,34 @@ impl World {
             other => panic!("not owed: {other:?}"),
         };
         self.feed(kind);
+    }
+
+    /// A model answers, or fails, and says what it used: never more than it was granted.
+    fn sample(&mut self, op: String, granted: u64) -> EventKind {
+        let used = Usage { tokens: self.choose(granted as usize + 1) as u64, cost_usd: 0.0 };
+        match self.choose(6) {
+            0 => failed(op, ErrorKind::Model, false, Some(used)),
+            1 => failed(op, ErrorKind::Timeout, false, None),
+            _ => {
+                self.paid += used.tokens;
+                self.completed.insert(op.clone());
+                let record = ValueRef::inline(json!({ "output": { "content": { "type": "text", "text": "hm" } } }));
+                EventKind::Done { op, record, usage: Some(used) }
+            }
+        }
+    }
+
+    fn terms(&mut self) -> Terms {
+        let sampling = SamplingTerms {
+            asks: self.choose(3) == 0,
+            models: vec!["m".into()],
+            max_tokens: 40,
+            tokens: (self.choose(3) == 0).then_some(100),
+            calls: (self.choose(3) == 0).then_some(2),
+            rounds: 3,
+            price: None,
+        };
+        Terms { elicitation_asks: self.choose(3) == 0, sampling: (self.choose(8) > 0).then_some(sampling) }
     }
 
     fn complete(&mut self, op: String) -> EventKind {
@@ -183,7 +246,7 @@ impl World {
     }
 
     fn run(&mut self) {
-        let started = EventKind::Started { key: "k".into(), input: ValueRef::inline(json!({})) };
+        let started = EventKind::Started { key: "k".into(), input: ValueRef::inline(json!({})), route: Vec::new() };
         self.feed(started);
         for _ in 0..3_000 {
             if self.finished.is_some() {
@@ -225,6 +288,18 @@ impl World {
     }
 }
 
+/// What a step's sample is granted.
+const MAX_TOKENS: u64 = 10;
+
+fn failed(op: String, kind: ErrorKind, in_doubt: bool, usage: Option<Usage>) -> EventKind {
+    EventKind::Failed { op, kind, message: "no".into(), in_doubt, usage }
+}
+
+/// A server's request for a model: one of a few, so that some are asked again.
+fn asks_model(number: usize) -> Value {
+    json!({ "method": "sampling/createMessage", "params": { "messages": [number], "maxTokens": 30 } })
+}
+
 fn replay(plan: &Plan, journal: &[Event]) -> State {
     let mut state = State::default();
     for event in journal {
@@ -252,7 +327,7 @@ fn any_step(depth: u32) -> BoxedStrategy<(Step, Vec<AnyDep>)> {
         1 => Just(Verb::Set { value: expr("1") }),
         1 => Just(Verb::Wait(Wait::For(500))),
         1 => Just(Verb::Elicit { message: expr("q"), form: Form::Confirm, by: By::Human }),
-        1 => Just(Verb::Sample { models: vec!["m".into()], caller: true, request: expr("r"), max_tokens: 10 }),
+        1 => Just(Verb::Sample { models: vec!["m".into()], caller: true, request: expr("r"), max_tokens: MAX_TOKENS }),
         1 => Just(Verb::Read { server: "s".into(), uri: expr("u") }),
         1 => Just(Verb::Call {
             target: Target::Fixed(Callee::Workflow { name: "inner".into() }),
@@ -343,7 +418,8 @@ fn any_graph(depth: u32) -> BoxedStrategy<Graph> {
 }
 
 fn any_plan() -> impl Strategy<Value = Plan> {
-    (any_graph(2), any_graph(0)).prop_map(|(outer, mut inner)| {
+    let limits = (prop_oneof![Just(200_000u64), 20u64..300], prop::option::weighted(0.2, Just(0.001)));
+    (any_graph(2), any_graph(0), limits).prop_map(|(outer, mut inner, (tokens, cost_usd))| {
         inner
             .steps
             .retain(|step| !matches!(&step.verb, Verb::Call { target: Target::Fixed(Callee::Workflow { .. }), .. }));
@@ -352,14 +428,14 @@ fn any_plan() -> impl Strategy<Value = Plan> {
         }
         let workflow = |name: &str, body: Graph| {
             let schema: Value = json!({ "type": "object" });
-            let workflow = Workflow { name: name.into(), input_schema: schema, output_schema: None, body };
+            let workflow = Workflow { name: name.into(), agent: None, input_schema: schema, output_schema: None, body };
             (name.to_owned(), workflow)
         };
         Plan {
             kernel: KERNEL_VERSION,
             root: "outer".into(),
             workflows: [workflow("outer", outer), workflow("inner", inner)].into(),
-            limits: Limits::default(),
+            limits: Limits { tokens, cost_usd, ..Limits::default() },
         }
     })
 }

@@ -82,7 +82,7 @@ impl Shape {
             Self::Text => Ok(()),
             Self::Choose(labels) => match output.as_str() {
                 Some(label) if labels.contains_key(label) => Ok(()),
-                _ => Err(format!("is not one of the labels {}", quoted(labels))),
+                _ => Err(format!("is not one of the labels {}", quoted(labels.keys()))),
             },
             Self::Schema { validator, .. } => {
                 let errors: Vec<_> = validator.iter_errors(output).take(3).map(|error| at(&error)).collect();
@@ -135,11 +135,11 @@ fn read_label(labels: &IndexMap<String, String>, said: &str) -> Result<Value, St
         .or_else(alone)
         .or_else(only)
         .map(|label| Value::String(label.clone()))
-        .ok_or_else(|| format!("is not one of the labels {}", quoted(labels)))
+        .ok_or_else(|| format!("is not one of the labels {}", quoted(labels.keys())))
 }
 
 /// Reasoning models may put their thoughts first, between tags.
-fn after_thinking(said: &str) -> &str {
+pub(crate) fn after_thinking(said: &str) -> &str {
     let said = said.trim();
     match said.strip_prefix("<think>") {
         Some(thoughts) => thoughts.split_once("</think>").map_or("", |(_, rest)| rest.trim()),
@@ -148,7 +148,7 @@ fn after_thinking(said: &str) -> &str {
 }
 
 /// The JSON values in a text, the whole text first, then those that start at a brace or bracket.
-fn json_values(said: &str) -> impl Iterator<Item = Value> {
+pub(crate) fn json_values(said: &str) -> impl Iterator<Item = Value> {
     let whole = serde_json::from_str(said).ok();
     let mut rest = if whole.is_some() { "" } else { said };
     let inside = std::iter::from_fn(move || {
@@ -166,11 +166,11 @@ fn json_values(said: &str) -> impl Iterator<Item = Value> {
     whole.into_iter().chain(inside)
 }
 
-fn at(error: &jsonschema::ValidationError<'_>) -> String {
+pub(crate) fn at(error: &jsonschema::ValidationError<'_>) -> String {
     let place = error.instance_path().as_str();
     if place.is_empty() { error.to_string() } else { format!("at {place}: {error}") }
 }
 
-fn quoted(labels: &IndexMap<String, String>) -> String {
-    labels.keys().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ")
+pub(crate) fn quoted<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }

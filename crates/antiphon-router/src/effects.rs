@@ -1,19 +1,20 @@
 //! The engine's way out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use antiphon_client::{Call, Client, ClientError, Input, Outcome, TaskHandle, What as Wanted};
-use antiphon_engine::{CallContext, CallFailure, CallOutcome, Effects, Prepared, Progress, RunId, RunInfo};
-use antiphon_kernel::{Answer, CallSpec, EffectClass, Entry, ErrorKind, ValueRef, What};
+use antiphon_engine::{CallContext, CallFailure, CallOutcome, Effects, Prepared, Progress, ROUTE, RunId, RunInfo};
+use antiphon_kernel::{Action, Answer, CallSpec, EffectClass, Entry, ErrorKind, Terms, ValueRef, What};
+use antiphon_models::SampleContext;
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use crate::record;
-use crate::router::{Router, list, nearest};
-use crate::sample;
+use crate::router::Router;
+use crate::sampling::Sampling;
+use crate::{policy, record, sample};
 
 /// The key of a request's `_meta` by which a server can tell a repetition from a new call.
 const IDEMPOTENCY_KEY: &str = "antiphon/idempotency-key";
@@ -26,10 +27,14 @@ impl Effects for Router {
                 self.client(server)?;
                 (EffectClass::ReadOnly, None)
             }
-            What::Sample { .. } => (EffectClass::Idempotent, None),
+            What::Sample { .. } | What::Sampling { .. } => (EffectClass::Idempotent, None),
             What::Tool { server, tool } => self.prepare_tool(run, call, server, tool).await?,
         };
-        Ok(Prepared { class: call.declared.unwrap_or(usual), fingerprint })
+        let price = match &call.what {
+            What::Sample { models } => policy::price(&self.models(), models),
+            _ => None,
+        };
+        Ok(Prepared { class: call.declared.unwrap_or(usual), fingerprint, price })
     }
 
     async fn run(
@@ -40,16 +45,27 @@ impl Effects for Router {
         entry: Entry,
         context: CallContext,
     ) -> CallOutcome {
-        let outcome = match &call.what {
-            What::Sample { models } => {
-                sample::run(&self.models(), models, &args, &context.cancelled, deadline(call)).await
-            }
-            What::Tool { server, .. } | What::Read { server } => match self.client(server) {
-                Ok(client) => call_server(&client, run, call, args, entry, context).await,
-                Err(failure) => Err(failure),
+        match &call.what {
+            What::Sample { models } => match self.filled(&args, &asking(run, call)).await {
+                Ok(request) => {
+                    sample::run(&self.models(), models, workflows(call), &request, &sampled(call, context)).await
+                }
+                Err(failure) => CallOutcome::Failed(failure),
             },
-        };
-        outcome.unwrap_or_else(CallOutcome::Failed)
+            What::Sampling { server, max_tokens } => {
+                let (models, policy, route) = (self.models(), self.policy(server), self.route(&call.route));
+                let (models, policy, workflows, params) = (&models, &policy, workflows(call), &args);
+                let sampling = Sampling { models, policy, max_tokens: *max_tokens, route, workflows, params };
+                sampling.answer(entry, &sampled(call, context)).await
+            }
+            What::Tool { server, .. } | What::Read { server } => {
+                let calling = match self.client(server) {
+                    Ok(client) => self.call_server(&client, run, call, args, entry, context).await,
+                    Err(failure) => Err(failure),
+                };
+                calling.unwrap_or_else(CallOutcome::Failed)
+            }
+        }
     }
 
     async fn release(&self, run: &RunId) {
@@ -69,34 +85,60 @@ impl Router {
     ) -> Result<(EffectClass, Option<String>), CallFailure> {
         let client = self.client(server)?;
         may_call(&client, tool)?;
-        let cx = antiphon_client::CallContext {
-            run: Some(Arc::clone(&run.id.0)),
-            deadline: deadline(call),
-            ..antiphon_client::CallContext::detached()
-        };
-        let mut catalogue = client.tools(&cx).await.map_err(failure)?;
-        if catalogue.get(tool).is_none() {
-            // It may be new: not every server tells of changes.
-            catalogue = client.fresh_tools(&cx).await.map_err(failure)?;
-        }
-        let Some(tool) = catalogue.get(tool) else {
-            let near = nearest(tool, catalogue.tools().map(|tool| tool.name.as_str()));
-            let hint = match near.as_slice() {
-                [] => format!("it offers {} others", catalogue.tools().count()),
-                near => format!("did you mean {}?", list(near)),
-            };
-            return Err(CallFailure {
-                kind: ErrorKind::Rpc,
-                message: format!("server `{server}` is up, but has no tool `{tool}`; {hint}"),
-                in_doubt: false,
-            });
-        };
+        let catalogue = self.catalogue_with(server, tool, &asking(run, call)).await?;
+        let Some(tool) = catalogue.get(tool) else { return Ok((EffectClass::AtMostOnce, None)) };
         let class = match (tool.read_only(), tool.idempotent()) {
             (true, _) => EffectClass::ReadOnly,
             (false, true) => EffectClass::Idempotent,
             (false, false) => EffectClass::AtMostOnce,
         };
         Ok((class, Some(tool.fingerprint.clone())))
+    }
+
+    async fn call_server(
+        &self,
+        client: &Client,
+        run: &RunInfo,
+        call: &CallSpec,
+        args: Arc<Value>,
+        entry: Entry,
+        context: CallContext,
+    ) -> Result<CallOutcome, CallFailure> {
+        let mut meta = Map::from_iter([(IDEMPOTENCY_KEY.to_owned(), json!(context.idempotency_key))]);
+        let route = self.route(&call.route);
+        if !route.is_empty() {
+            meta.insert(ROUTE.to_owned(), json!(route));
+        }
+        let terms = self.terms(&client.config().name);
+        let cx = connected(run, call, context, terms.clone());
+        let input = match entry {
+            Entry::Fresh => None,
+            Entry::Answers { answers, sampled, state, .. } => {
+                Some(Input { responses: responses(answers, &sampled), state: state.map(request_state).transpose()? })
+            }
+            Entry::Attach { handle, answers, sampled } => {
+                let task: TaskHandle = serde_json::from_value(handle)
+                    .map_err(|error| invalid(format!("the recorded handle of a task can't be read: {error}")))?;
+                let outcome = client.attach(&task, responses(answers, &sampled), &cx).await.map_err(failure)?;
+                return landed(call, outcome, terms);
+            }
+        };
+        let what = match &call.what {
+            What::Tool { tool, .. } => {
+                may_call(client, tool)?;
+                let Value::Object(arguments) = Arc::unwrap_or_clone(args) else {
+                    return Err(invalid(format!("the arguments of `{tool}` are not a map")));
+                };
+                Wanted::Tool { name: tool.clone(), arguments }
+            }
+            _ => {
+                let Some(uri) = args.get("uri").and_then(Value::as_str) else {
+                    return Err(invalid("a `read` needs a `uri` that is a string".into()));
+                };
+                Wanted::Resource { uri: uri.to_owned() }
+            }
+        };
+        landed(call, client.call(Call { what, meta, input }, &cx).await.map_err(failure)?, terms)
     }
 }
 
@@ -112,47 +154,8 @@ fn may_call(client: &Client, tool: &str) -> Result<(), CallFailure> {
     })
 }
 
-async fn call_server(
-    client: &Client,
-    run: &RunInfo,
-    call: &CallSpec,
-    args: Arc<Value>,
-    entry: Entry,
-    context: CallContext,
-) -> Result<CallOutcome, CallFailure> {
-    let meta = Map::from_iter([(IDEMPOTENCY_KEY.to_owned(), json!(context.idempotency_key))]);
-    let cx = connected(run, call, context);
-    let input = match entry {
-        Entry::Fresh => None,
-        Entry::Answers { answers, state, .. } => {
-            Some(Input { responses: responses(answers), state: state.map(request_state).transpose()? })
-        }
-        Entry::Attach { handle, answers } => {
-            let task: TaskHandle = serde_json::from_value(handle)
-                .map_err(|error| invalid(format!("the recorded handle of a task can't be read: {error}")))?;
-            return landed(call, client.attach(&task, responses(answers), &cx).await.map_err(failure)?);
-        }
-    };
-    let what = match &call.what {
-        What::Tool { tool, .. } => {
-            may_call(client, tool)?;
-            let Value::Object(arguments) = Arc::unwrap_or_clone(args) else {
-                return Err(invalid(format!("the arguments of `{tool}` are not a map")));
-            };
-            Wanted::Tool { name: tool.clone(), arguments }
-        }
-        _ => {
-            let Some(uri) = args.get("uri").and_then(Value::as_str) else {
-                return Err(invalid("a `read` needs a `uri` that is a string".into()));
-            };
-            Wanted::Resource { uri: uri.to_owned() }
-        }
-    };
-    landed(call, client.call(Call { what, meta, input }, &cx).await.map_err(failure)?)
-}
-
 /// What a server's outcome means to the run.
-fn landed(call: &CallSpec, outcome: Outcome) -> Result<CallOutcome, CallFailure> {
+fn landed(call: &CallSpec, outcome: Outcome, terms: Terms) -> Result<CallOutcome, CallFailure> {
     Ok(match outcome {
         Outcome::Done(result) => {
             let record = match &call.what {
@@ -166,7 +169,7 @@ fn landed(call: &CallSpec, outcome: Outcome) -> Result<CallOutcome, CallFailure>
             CallOutcome::Done { record, usage: None }
         }
         Outcome::NeedsInput { requests, state } => {
-            CallOutcome::NeedsInput { requests, state: state.map(Value::String) }
+            CallOutcome::NeedsInput { requests, state: state.map(Value::String), terms }
         }
         Outcome::Detached(task) => {
             CallOutcome::Detached { handle: serde_json::to_value(task).map_err(|error| invalid(error.to_string()))? }
@@ -174,7 +177,7 @@ fn landed(call: &CallSpec, outcome: Outcome) -> Result<CallOutcome, CallFailure>
     })
 }
 
-fn connected(run: &RunInfo, call: &CallSpec, context: CallContext) -> antiphon_client::CallContext {
+fn connected(run: &RunInfo, call: &CallSpec, context: CallContext, terms: Terms) -> antiphon_client::CallContext {
     let cancelled = context.cancelled.clone();
     let context = Arc::new(context);
     let asking = Arc::clone(&context);
@@ -192,9 +195,26 @@ fn connected(run: &RunInfo, call: &CallSpec, context: CallContext) -> antiphon_c
             });
         }),
         ask: Arc::new(move |name, request| {
-            let answer = (asking.ask)(name, request);
-            Box::pin(async move { response(answer.await) })
+            let sampling = request.get("method").is_some_and(|method| method == "sampling/createMessage");
+            let answer = (asking.ask)(name, request, terms.clone());
+            Box::pin(async move {
+                match (answer.await, sampling) {
+                    (Answer { action: Action::Accept, content: Some(result) }, true) => Ok(result),
+                    (Answer { content: Some(Value::String(why)), .. }, true) => Err(why),
+                    (_, true) => Err("nobody answers".to_owned()),
+                    (answer, false) => Ok(elicited(answer)),
+                }
+            })
         }),
+    }
+}
+
+/// To ask a server what it offers, on behalf of a call.
+fn asking(run: &RunInfo, call: &CallSpec) -> antiphon_client::CallContext {
+    antiphon_client::CallContext {
+        run: Some(Arc::clone(&run.id.0)),
+        deadline: deadline(call),
+        ..antiphon_client::CallContext::detached()
     }
 }
 
@@ -205,17 +225,38 @@ fn deadline(call: &CallSpec) -> Option<Instant> {
     Instant::now().checked_add(left)
 }
 
-fn responses(answers: BTreeMap<String, Answer>) -> BTreeMap<String, Value> {
-    answers.into_iter().map(|(key, answer)| (key, response(answer))).collect()
+/// Models answer with a `CreateMessageResult`, people with an `ElicitResult`.
+fn responses(answers: BTreeMap<String, Answer>, sampled: &BTreeSet<String>) -> BTreeMap<String, Value> {
+    let response = |(key, answer): (String, Answer)| {
+        let response = if sampled.contains(&key) { answer.content.unwrap_or_default() } else { elicited(answer) };
+        (key, response)
+    };
+    answers.into_iter().map(response).collect()
 }
 
-/// An `ElicitResult`: servers are offered nothing else to ask for.
-fn response(answer: Answer) -> Value {
+fn elicited(answer: Answer) -> Value {
     let mut result = json!({ "action": answer.action.as_str() });
     if let Some(content) = answer.content {
         result["content"] = content;
     }
     result
+}
+
+/// The workflows on the way to a call.
+fn workflows(call: &CallSpec) -> Vec<String> {
+    call.route.iter().map(|hop| hop.workflow.clone()).collect()
+}
+
+/// What bounds a sample.
+fn sampled(call: &CallSpec, context: CallContext) -> SampleContext {
+    let CallContext { cancelled, progress, .. } = context;
+    let path = call.path.clone();
+    let heard = antiphon_models::Progress::to(move |tokens| {
+        #[expect(clippy::cast_precision_loss, reason = "an answer has far fewer than 2^52 tokens")]
+        let so_far = tokens as f64;
+        progress(Progress { path: path.clone(), progress: so_far, total: None, message: None });
+    });
+    SampleContext { cancelled, deadline: deadline(call), progress: heard }
 }
 
 fn request_state(state: ValueRef) -> Result<String, CallFailure> {
@@ -229,7 +270,7 @@ fn invalid(message: String) -> CallFailure {
     CallFailure { kind: ErrorKind::InvalidOutput, message, in_doubt: false }
 }
 
-fn failure(error: ClientError) -> CallFailure {
+pub(crate) fn failure(error: ClientError) -> CallFailure {
     use antiphon_client::ErrorKind as Kind;
     let kind = match error.kind {
         Kind::Rpc => ErrorKind::Rpc,

@@ -1,21 +1,30 @@
 //! Servers and models by the names that plans use.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use antiphon_client::{CallContext, Catalogue, Client, ClientError, ServerConfig, State};
-use antiphon_engine::CallFailure;
-use antiphon_kernel::ErrorKind;
+use antiphon_client::{CallContext, Catalogue, Client, ClientError, Consent, ServerConfig, State};
+use antiphon_engine::{CallFailure, RouteKey};
+use antiphon_kernel::{ErrorKind, Hop, Terms};
 use antiphon_models::Models;
 use dashmap::DashMap;
+
+use crate::policy::SamplingPolicy;
 
 /// Routes the calls of runs.
 ///
 /// Servers and models are bound late: a run that was started yesterday calls what these names mean today.
 #[derive(Default)]
 pub struct Router {
-    servers: DashMap<String, Arc<Client>>,
+    servers: DashMap<String, Bound>,
     models: RwLock<Arc<Models>>,
+    route_key: OnceLock<RouteKey>,
+}
+
+/// A server, and what it may ask models.
+struct Bound {
+    client: Arc<Client>,
+    sampling: Arc<SamplingPolicy>,
 }
 
 /// What one server offers, or why that is not known.
@@ -35,14 +44,27 @@ impl Router {
         Self::default()
     }
 
-    /// Binds a name (`NAME`, or `WORKFLOW/NAME`) to a server. One that is the same already keeps its connections; another one
-    /// makes way as soon as the calls in flight on it have ended.
+    /// Vouches for the way that calls take with this key. Without one they do not tell it.
+    pub fn set_route_key(&self, key: RouteKey) {
+        // One key is as good as the other: it is always the database's.
+        let _ = self.route_key.set(key);
+    }
+
+    /// Binds a name (`NAME`, or `WORKFLOW/NAME`) to a server that may ask no models.
     pub fn set_server(&self, name: impl Into<String>, config: ServerConfig) {
+        self.set_asking_server(name, config, SamplingPolicy::default());
+    }
+
+    /// Binds a name to a server and to what it may ask models, which have to be known by then: it is offered `sampling` if any
+    /// of those can answer who may. One that is the same already keeps its connections; another one makes way as soon as the
+    /// calls in flight on it have ended.
+    pub fn set_asking_server(&self, name: impl Into<String>, mut config: ServerConfig, sampling: SamplingPolicy) {
         let name = name.into();
-        if self.servers.get(&name).is_some_and(|bound| bound.config().same_as(&config)) {
-            return;
-        }
-        self.servers.insert(name, Arc::new(Client::new(config)));
+        config.sampling = sampling.can_answer(&self.models());
+        let same = self.servers.get(&name).filter(|bound| bound.client.config().same_as(&config));
+        let client = same.map(|bound| Arc::clone(&bound.client));
+        let client = client.unwrap_or_else(|| Arc::new(Client::new(config)));
+        self.servers.insert(name, Bound { client, sampling: Arc::new(sampling) });
     }
 
     /// Unbinds every server but these.
@@ -80,15 +102,34 @@ impl Router {
     }
 
     pub(crate) fn clients(&self) -> Vec<(String, Arc<Client>)> {
-        self.servers.iter().map(|entry| (entry.key().clone(), Arc::clone(entry.value()))).collect()
+        self.servers.iter().map(|entry| (entry.key().clone(), Arc::clone(&entry.client))).collect()
     }
 
     pub(crate) fn client(&self, name: &str) -> Result<Arc<Client>, CallFailure> {
-        self.servers.get(name).map(|client| Arc::clone(&client)).ok_or_else(|| CallFailure {
+        self.servers.get(name).map(|bound| Arc::clone(&bound.client)).ok_or_else(|| CallFailure {
             kind: ErrorKind::Unavailable,
             message: format!("no server is named `{name}`; {}", self.alternatives(name)),
             in_doubt: false,
         })
+    }
+
+    /// What a server may ask models.
+    pub(crate) fn policy(&self, name: &str) -> Arc<SamplingPolicy> {
+        self.servers.get(name).map(|bound| Arc::clone(&bound.sampling)).unwrap_or_default()
+    }
+
+    /// What a server may ask for in the middle of a call.
+    pub(crate) fn terms(&self, name: &str) -> Terms {
+        let Some(bound) = self.servers.get(name) else { return Terms::default() };
+        Terms {
+            elicitation_asks: bound.client.config().elicitation == Consent::Ask,
+            sampling: bound.sampling.terms(&self.models()),
+        }
+    }
+
+    /// The way to a call, as it is told to others.
+    pub(crate) fn route(&self, hops: &[Hop]) -> Vec<Hop> {
+        self.route_key.get().map(|key| key.seal(hops)).unwrap_or_default()
     }
 
     pub(crate) fn models(&self) -> Arc<Models> {

@@ -1,55 +1,128 @@
-//! Samples: the first model of the list that answers.
+//! Samples: the first model of a choice that answers.
 
 use antiphon_engine::{CallFailure, CallOutcome};
 use antiphon_kernel::{ErrorKind, Record, Usage};
-use antiphon_models::{ModelErrorKind, Models, SampleAnswer, SampleContext, SampleRequest};
+use antiphon_models::{ModelError, ModelErrorKind, Models, SampleAnswer, SampleContext, SampleRequest};
 use serde_json::{Value, json};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-/// Asks the candidates in order. The next one is asked when one can't answer, not when the request itself is wrong.
-///
-/// What a failed sample has used is not known and not counted: models tell it with their answers.
-pub(crate) async fn run(
-    models: &Models,
-    candidates: &[String],
-    request: &Value,
-    cancelled: &CancellationToken,
-    deadline: Option<Instant>,
-) -> Result<CallOutcome, CallFailure> {
-    let fail = |kind, message| Err(CallFailure { kind, message, in_doubt: false });
-    let request = match SampleRequest::parse(request) {
-        Ok(request) => request,
-        Err(error) => return fail(kind_of(error.kind), error.message),
-    };
-    let context = SampleContext { cancelled: cancelled.clone(), deadline };
-    let mut kind = ErrorKind::Model;
-    let mut reasons = Vec::new();
-    for name in candidates {
-        let answered = match models.get(name) {
-            Ok(model) => model.sample(&request, &context).await,
-            Err(error) => Err(error),
-        };
-        let error = match answered {
-            Ok(answer) => return Ok(done(answer)),
-            Err(error) => error,
-        };
-        kind = kind_of(error.kind);
-        tracing::warn!(model = %name, "{error}");
-        reasons.push(if candidates.len() == 1 { error.message } else { format!("`{name}`: {}", error.message) });
-        if matches!(error.kind, ModelErrorKind::InvalidRequest | ModelErrorKind::Cancelled) {
-            break;
-        }
-    }
-    let message = match reasons.as_slice() {
-        [] => "the step names no model".to_owned(),
-        [reason] => reason.clone(),
-        reasons => format!("no model answered: {}", reasons.join("; ")),
-    };
-    fail(kind, message)
+use crate::choice::{self, Choice, Wish};
+
+/// What became of asking the models of a choice.
+pub(crate) struct Asked {
+    /// The answer, or the last failure.
+    pub(crate) answer: Result<SampleAnswer, ErrorKind>,
+    /// What those have used that failed.
+    pub(crate) wasted: Usage,
+    /// Who failed, and why.
+    pub(crate) failed: Vec<(String, String)>,
 }
 
-fn kind_of(kind: ModelErrorKind) -> ErrorKind {
+/// A step's sample.
+pub(crate) async fn run(
+    models: &Models,
+    names: &[String],
+    workflows: Vec<String>,
+    request: &Value,
+    context: &SampleContext,
+) -> CallOutcome {
+    let prefer = request.get("prefer");
+    let request = match SampleRequest::parse(request) {
+        Ok(request) => request,
+        Err(error) => return CallOutcome::Failed(failure(kind_of(error.kind), error.message)),
+    };
+    let choice = choice::choose(models, names, &Wish { workflows, ..Wish::of_step(&request, prefer) });
+    let asked = ask(models, &choice.order, &request, context).await;
+    let route = asked.account(&choice);
+    match asked.answer {
+        Ok(answer) => {
+            let usage = asked.wasted.and(used(&answer));
+            CallOutcome::Done { record: Record { route: Some(route), ..record(answer) }, usage: Some(usage) }
+        }
+        Err(kind) => CallOutcome::FailedAfter(failure(kind, asked.message(&choice)), asked.wasted),
+    }
+}
+
+/// Asks models in order. The next one is asked when one can't answer, not when the request itself is wrong.
+pub(crate) async fn ask(models: &Models, order: &[String], request: &SampleRequest, context: &SampleContext) -> Asked {
+    let mut asked = Asked { answer: Err(ErrorKind::Model), wasted: Usage::default(), failed: Vec::new() };
+    for name in order {
+        let answered = match models.get(name) {
+            Ok(model) => model.sample(request, context).await,
+            Err(error) => Err(error),
+        };
+        match answered {
+            Ok(answer) => {
+                asked.answer = Ok(answer);
+                break;
+            }
+            Err(error) => {
+                tracing::warn!(model = %name, "{error}");
+                let last = matches!(error.kind, ModelErrorKind::InvalidRequest | ModelErrorKind::Cancelled);
+                asked.answer = Err(kind_of(error.kind));
+                asked.wasted = asked.wasted.and(spent(&error));
+                asked.failed.push((name.clone(), error.message));
+                if last {
+                    break;
+                }
+            }
+        }
+    }
+    asked
+}
+
+impl Asked {
+    /// For the record: who could have answered, and why it was who did.
+    pub(crate) fn account(&self, choice: &Choice) -> Value {
+        let mut account = json!(choice);
+        if !self.failed.is_empty() {
+            account["failed"] = self.failed.iter().map(|(model, why)| json!({ "model": model, "why": why })).collect();
+        }
+        account
+    }
+
+    /// Why there is no answer.
+    pub(crate) fn message(&self, choice: &Choice) -> String {
+        match self.failed.as_slice() {
+            [] if choice.considered.is_empty() => "no model is declared that could answer".to_owned(),
+            [] => {
+                let all =
+                    choice.considered.iter().map(|considered| format!("`{}` {}", considered.model, considered.why));
+                format!("no model can answer this: {}", all.collect::<Vec<_>>().join("; "))
+            }
+            [(_, why)] if choice.order.len() == 1 => why.clone(),
+            all => {
+                let all: Vec<String> = all.iter().map(|(model, why)| format!("`{model}`: {why}")).collect();
+                format!("no model answered: {}", all.join("; "))
+            }
+        }
+    }
+}
+
+/// Usages add up.
+pub(crate) trait And {
+    /// Both together.
+    fn and(self, other: Self) -> Self;
+}
+
+impl And for Usage {
+    fn and(self, other: Self) -> Self {
+        Self { tokens: self.tokens + other.tokens, cost_usd: self.cost_usd + other.cost_usd }
+    }
+}
+
+pub(crate) fn used(answer: &SampleAnswer) -> Usage {
+    Usage { tokens: answer.usage.total(), cost_usd: answer.cost_usd }
+}
+
+pub(crate) fn spent(error: &ModelError) -> Usage {
+    Usage { tokens: error.usage.total(), cost_usd: error.cost_usd }
+}
+
+pub(crate) fn failure(kind: ErrorKind, message: impl Into<String>) -> CallFailure {
+    CallFailure { kind, message: message.into(), in_doubt: false }
+}
+
+pub(crate) fn kind_of(kind: ModelErrorKind) -> ErrorKind {
     match kind {
         ModelErrorKind::Unavailable | ModelErrorKind::Cancelled => ErrorKind::Unavailable,
         ModelErrorKind::Timeout => ErrorKind::Timeout,
@@ -60,16 +133,15 @@ fn kind_of(kind: ModelErrorKind) -> ErrorKind {
     }
 }
 
-fn done(answer: SampleAnswer) -> CallOutcome {
-    let usage = Usage { tokens: answer.usage.total(), cost_usd: answer.cost_usd };
+fn record(answer: SampleAnswer) -> Record {
     let text = (answer.output.as_str() != Some(answer.text.as_str())).then(|| answer.text.clone());
-    let record = Record {
+    Record {
         output: answer.output,
         text,
         blocks: vec![json!({ "type": "text", "text": answer.text })],
+        calls: answer.calls.iter().map(|call| json!(call)).collect(),
         model: Some(answer.model),
         usage: serde_json::to_value(answer.usage).ok(),
         ..Record::default()
-    };
-    CallOutcome::Done { record, usage: Some(usage) }
+    }
 }

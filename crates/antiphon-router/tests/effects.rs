@@ -1,7 +1,7 @@
 //! The router as the engine sees it, with a real server on loopback.
 #![expect(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, Once};
 
 use antiphon_engine::{CallContext, CallFailure, CallOutcome, Effects, Owner, RunId, RunInfo};
@@ -105,6 +105,7 @@ fn spec(what: What) -> CallSpec {
         key: "start".into(),
         declared: None,
         deadline: None,
+        route: Vec::new(),
     }
 }
 
@@ -117,7 +118,7 @@ fn context() -> CallContext {
         idempotency_key: "k-1".into(),
         cancelled: CancellationToken::new(),
         progress: Box::new(|_| {}),
-        ask: Box::new(|_, _| Box::pin(async { Answer { action: Action::Cancel, content: None } })),
+        ask: Box::new(|_, _, _| Box::pin(async { Answer { action: Action::Cancel, content: None } })),
     }
 }
 
@@ -134,7 +135,7 @@ fn record(outcome: CallOutcome) -> Record {
 
 fn failure(outcome: CallOutcome) -> CallFailure {
     match outcome {
-        CallOutcome::Failed(failure) => failure,
+        CallOutcome::Failed(failure) | CallOutcome::FailedAfter(failure, _) => failure,
         other => panic!("not failed: {other:?}"),
     }
 }
@@ -194,13 +195,13 @@ async fn a_call_leaves_a_record() {
 async fn a_call_that_asks_is_made_again_with_the_answers() {
     let router = router().await;
     let call = tool("good", "send_mail");
-    let CallOutcome::NeedsInput { requests, state } = go(&router, &call, json!({}), Entry::Fresh).await else {
+    let CallOutcome::NeedsInput { requests, state, .. } = go(&router, &call, json!({}), Entry::Fresh).await else {
         panic!("it asked nothing")
     };
     assert_eq!(requests["sure"]["params"]["message"], "Sure?");
     let yes = Answer { action: Action::Accept, content: Some(json!({ "ok": true })) };
     let answers = BTreeMap::from([("sure".to_owned(), yes)]);
-    let again = Entry::Answers { answers, state: state.map(ValueRef::inline), round: 1 };
+    let again = Entry::Answers { answers, sampled: BTreeSet::new(), state: state.map(ValueRef::inline), round: 1 };
     let heard = record(go(&router, &call, json!({}), again).await).output;
     let heard: Value = serde_json::from_str(heard.as_str().unwrap()).unwrap();
     assert_eq!(heard, json!([{ "sure": { "action": "accept", "content": { "ok": true } } }, "sealed", "k-1"]));
@@ -253,6 +254,7 @@ impl Model for Scripted {
             model: format!("{}-7b", self.name),
             usage: Usage { prompt_tokens: 10, completion_tokens: 5, estimated: false },
             cost_usd: 0.25,
+            ..SampleAnswer::default()
         })
     }
 }

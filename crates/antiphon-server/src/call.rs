@@ -15,7 +15,7 @@ use rmcp::service::{RequestContext, RoleServer};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::caller::{self, Caller};
+use crate::caller::{Caller, Origin};
 use crate::catalog::{Exposed, TaskMode};
 use crate::progress::Reporter;
 use crate::push::Pushes;
@@ -70,7 +70,7 @@ struct Followed {
 impl Call<'_> {
     /// Starts the run, or finds the one that the request continues, and follows it as far as this caller's rendering goes.
     pub(crate) async fn run(&self, params: CallToolRequestParams) -> Result<CallToolResponse, ErrorData> {
-        let key = caller::idempotency_key(self.context)?;
+        let origin = Origin::of(self.context, &self.shared.route_key)?;
         let state = match &params.request_state {
             Some(sealed) if self.caller.modern => {
                 Some(self.shared.seal.open(&self.caller.owner, &self.workflow.name, sealed)?)
@@ -80,7 +80,7 @@ impl Call<'_> {
         let reply = async {
             let run = match state {
                 Some(state) => self.resume(state, params).await?,
-                None => self.start(params, key).await?,
+                None => self.start(params, origin).await?,
             };
             self.reply(run).await
         };
@@ -92,10 +92,10 @@ impl Call<'_> {
         }
     }
 
-    async fn start(&self, params: CallToolRequestParams, key: Option<String>) -> Result<Followed, EngineError> {
-        let keyed = key.is_some();
+    async fn start(&self, params: CallToolRequestParams, origin: Origin) -> Result<Followed, EngineError> {
+        let keyed = origin.idempotency_key.is_some();
         let input = params.arguments.unwrap_or_default();
-        let started = self.shared.start(self.caller, self.workflow, input, key).await?;
+        let started = self.shared.start(self.caller, self.workflow, input, origin).await?;
         Ok(Followed {
             id: started.id,
             seen: started.existing,

@@ -1,6 +1,7 @@
 //! Who calls, and what they can do. Read from each request anew: on a modern pipe nothing carries over from an earlier one.
 
-use antiphon_engine::Owner;
+use antiphon_engine::{Owner, ROUTE, RouteKey};
+use antiphon_kernel::Hop;
 use rmcp::ErrorData;
 use rmcp::model::{ClientCapabilities, ProgressToken, ProtocolVersion};
 use rmcp::service::{RequestContext, RoleServer};
@@ -66,8 +67,27 @@ impl Answers {
     }
 }
 
-/// The caller's own key for this call.
-pub(crate) fn idempotency_key(context: &RequestContext<RoleServer>) -> Result<Option<String>, ErrorData> {
+/// What a call says of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    /// The caller's own key for it.
+    pub(crate) idempotency_key: Option<String>,
+    /// The workflows that led to it.
+    pub(crate) route: Vec<Hop>,
+}
+
+impl Origin {
+    /// Reads it from `_meta`.
+    pub(crate) fn of(context: &RequestContext<RoleServer>, key: &RouteKey) -> Result<Self, ErrorData> {
+        let route = match context.meta.get(ROUTE) {
+            Some(route) => key.read(route).map_err(|why| ErrorData::invalid_params(why, None))?,
+            None => Vec::new(),
+        };
+        Ok(Self { idempotency_key: idempotency_key(context)?, route })
+    }
+}
+
+fn idempotency_key(context: &RequestContext<RoleServer>) -> Result<Option<String>, ErrorData> {
     match context.meta.get(IDEMPOTENCY_KEY) {
         None => Ok(None),
         Some(serde_json::Value::String(key)) if !key.is_empty() && key.len() <= 256 => Ok(Some(key.clone())),

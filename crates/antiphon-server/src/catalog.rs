@@ -11,11 +11,13 @@ use serde_json::Value;
 use crate::handle;
 use crate::schema;
 
-/// A workflow that callers may start.
+/// A workflow that callers may start, or an agent that they may ask.
 #[derive(Clone, Debug)]
 pub struct Exposed {
     /// The tool's name.
     pub name: String,
+    /// The agent's name, if it is one: it is a server of its own, too, at `/agents/NAME/mcp`.
+    pub agent: Option<String>,
     /// What it is for: what a model reads when it chooses.
     pub description: String,
     /// A name for people.
@@ -77,7 +79,11 @@ pub enum CatalogError {
 
 /// The exposed workflows, in the order of their names. Cheap to clone; every clone sees a [`Catalog::replace`].
 #[derive(Clone, Debug, Default)]
-pub struct Catalog(Arc<RwLock<Arc<Snapshot>>>);
+pub struct Catalog {
+    all: Arc<RwLock<Arc<Snapshot>>>,
+    /// Shows this agent alone.
+    agent: Option<Arc<str>>,
+}
 
 /// The catalogue at one moment.
 #[derive(Debug, Default)]
@@ -93,7 +99,7 @@ impl Catalog {
     /// # Errors
     /// A name that is taken twice, or reserved.
     pub fn new(workflows: impl IntoIterator<Item = Exposed>) -> Result<Self, CatalogError> {
-        Ok(Self(Arc::new(RwLock::new(Arc::new(Snapshot::new(workflows)?)))))
+        Ok(Self { all: Arc::new(RwLock::new(Arc::new(Snapshot::new(workflows)?))), agent: None })
     }
 
     /// Exposes these workflows instead. Runs that have started go on as they are.
@@ -102,8 +108,14 @@ impl Catalog {
     /// As [`Catalog::new`]; the catalogue then stays as it was.
     pub fn replace(&self, workflows: impl IntoIterator<Item = Exposed>) -> Result<(), CatalogError> {
         let snapshot = Arc::new(Snapshot::new(workflows)?);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        *self.all.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
         Ok(())
+    }
+
+    /// The same catalogue, showing this agent alone; `None` if there is none of that name.
+    pub fn of_agent(&self, name: &str) -> Option<Self> {
+        let alone = Self { all: self.all.clone(), agent: Some(name.into()) };
+        (!alone.now().workflows.is_empty()).then_some(alone)
     }
 
     /// The workflow of this name.
@@ -112,7 +124,15 @@ impl Catalog {
     }
 
     pub(crate) fn now(&self) -> Arc<Snapshot> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        let all = self.all.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match &self.agent {
+            None => all,
+            Some(agent) => {
+                let is_agent = |workflow: &&Arc<Exposed>| workflow.agent.as_deref() == Some(agent);
+                let alone = all.workflows.values().filter(is_agent).take(1).cloned();
+                Arc::new(Snapshot::of(alone.map(|agent| (agent.name.clone(), agent)).collect()))
+            }
+        }
     }
 }
 
@@ -128,11 +148,15 @@ impl Snapshot {
                 return Err(CatalogError::Duplicate(name));
             }
         }
+        Ok(Self::of(by_name))
+    }
+
+    fn of(by_name: BTreeMap<String, Arc<Exposed>>) -> Self {
         let names: Vec<&str> = by_name.keys().map(String::as_str).collect();
         let mut tools: Vec<Tool> = by_name.values().map(|workflow| tool(workflow)).collect();
         tools.extend(handle::tools(&names));
         let instructions = instructions(by_name.values());
-        Ok(Self { workflows: by_name, tools, instructions })
+        Self { workflows: by_name, tools, instructions }
     }
 
     /// Every tool: the workflows by name, then the server's own.
@@ -169,10 +193,10 @@ fn instructions<'a>(workflows: impl Iterator<Item = &'a Arc<Exposed>>) -> String
         .collect();
     let offer = match list.is_empty() {
         true => "No workflow is exposed yet.".to_owned(),
-        false => format!("The workflows here are: {}.", list.join(", ")),
+        false => format!("There are: {}.", list.join(", ")),
     };
     format!(
-        "Each tool runs a workflow as a durable run. {offer} A call returns the workflow's output; one that takes long, or \
+        "Each tool runs a workflow, or asks an agent, as a durable run. {offer} A call returns the workflow's output; one that takes long, or \
          needs an answer that this client can't give, returns `{{ \"run\": {{ \"id\", \"status\", \"needs\" }} }}` instead: the run \
          goes on by itself, so follow it with `run_status`, answer it with `run_answer`, end it with `run_cancel`, and do not \
          call the workflow again for the same purpose. `run_start` starts one without waiting. To make a call safe to repeat, \

@@ -15,7 +15,7 @@ use rmcp::{ErrorData, ServerHandler};
 use tokio_util::sync::CancellationToken;
 
 use crate::call::Call;
-use crate::caller::{self, Caller};
+use crate::caller::{Caller, Origin};
 use crate::control::{self, Control};
 use crate::server::Shared;
 use crate::{handle, task};
@@ -90,8 +90,8 @@ impl ServerHandler for Connection {
         let caller = self.caller(&context)?;
         let Some(workflow) = self.shared.catalog.get(&params.name) else {
             let arguments = params.arguments.take().unwrap_or_default();
-            let key = caller::idempotency_key(&context)?;
-            return match handle::call(&self.shared, &caller, &params.name, arguments, key).await {
+            let origin = Origin::of(&context, &self.shared.route_key)?;
+            return match handle::call(&self.shared, &caller, &params.name, arguments, origin).await {
                 Some(result) => result.map(Into::into),
                 // Not -32601: over modern HTTP that would say that there is no such endpoint.
                 None => {

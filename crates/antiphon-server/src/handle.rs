@@ -9,7 +9,7 @@ use rmcp::model::{CallToolResult, ContentBlock, JsonObject, Tool, ToolAnnotation
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::caller::Caller;
+use crate::caller::{Caller, Origin};
 use crate::server::Shared;
 use crate::{errors, outcome, question, schema};
 
@@ -174,14 +174,14 @@ pub(crate) async fn call(
     caller: &Caller,
     name: &str,
     arguments: JsonObject,
-    idempotency_key: Option<String>,
+    origin: Origin,
 ) -> Option<Result<CallToolResult, ErrorData>> {
     let arguments = Value::Object(arguments);
     let result = match name {
         "run_status" => with_args(arguments, |args| status(shared, caller, args)).await,
         "run_answer" => with_args(arguments, |args| answer(shared, caller, args)).await,
         "run_cancel" => with_args(arguments, |args| cancel(shared, caller, args)).await,
-        "run_start" => with_args(arguments, |args| start(shared, caller, args, idempotency_key)).await,
+        "run_start" => with_args(arguments, |args| start(shared, caller, args, origin)).await,
         _ => return None,
     };
     Some(result.or_else(|problem| match problem {
@@ -269,16 +269,11 @@ async fn cancel(shared: &Shared, caller: &Caller, args: CancelArgs) -> Result<Ca
     described(&*shared.engine, &shared.engine.view(&run.id).await?).await
 }
 
-async fn start(
-    shared: &Shared,
-    caller: &Caller,
-    args: StartArgs,
-    idempotency_key: Option<String>,
-) -> Result<CallToolResult, Problem> {
+async fn start(shared: &Shared, caller: &Caller, args: StartArgs, origin: Origin) -> Result<CallToolResult, Problem> {
     let Some(workflow) = shared.catalog.get(&args.workflow) else {
         return Err(Problem::Said(format!("no workflow `{}`", args.workflow)));
     };
-    let started = shared.start(caller, &workflow, args.input, idempotency_key).await?;
+    let started = shared.start(caller, &workflow, args.input, origin).await?;
     // `view` returns once the record is durable; not before may the id leave.
     described(&*shared.engine, &shared.engine.view(&started.id).await?).await
 }

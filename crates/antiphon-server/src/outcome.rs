@@ -23,7 +23,8 @@ pub(crate) async fn output(engine: &dyn Engine, record: &ValueRef) -> Result<Val
 
 /// A result with this value, structured and as text.
 pub(crate) fn success(output: Value, modern: bool) -> CallToolResult {
-    let mut result = CallToolResult::success(vec![ContentBlock::text(output.to_string())]);
+    let text = output.as_str().map_or_else(|| output.to_string(), str::to_owned);
+    let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);
     // Before 2026-07-28 structured content had to be an object.
     result.structured_content = Some(if modern || output.is_object() { output } else { json!({ "output": output }) });
     result

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use antiphon_engine::{Engine, EngineError, Owner, Run, RunId, StartRun, Started};
+use antiphon_engine::{Engine, EngineError, Owner, RouteKey, Run, RunId, StartRun, Started};
 use rmcp::model::{JsonObject, RequestStateError};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::caller::Caller;
+use crate::caller::{Caller, Origin};
 use crate::catalog::{Catalog, Exposed};
 use crate::seal::Seal;
 
@@ -47,10 +47,12 @@ pub struct Server {
 }
 
 /// What every connection has.
+#[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) catalog: Catalog,
     pub(crate) seal: Seal,
+    pub(crate) route_key: RouteKey,
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) inline_limit: Duration,
@@ -65,8 +67,9 @@ impl Server {
     /// The key is too short.
     pub fn new(engine: Arc<dyn Engine>, catalog: Catalog, options: ServerOptions) -> Result<Self, RequestStateError> {
         let ServerOptions { name, version, seal_key, inline_limit, stopping } = options;
-        let seal = Seal::new(&seal_key)?;
-        Ok(Self { shared: Arc::new(Shared { engine, catalog, seal, name, version, inline_limit, stopping }) })
+        let (seal, route_key) = (Seal::new(&seal_key)?, RouteKey::new(&seal_key));
+        let shared = Shared { engine, catalog, seal, route_key, name, version, inline_limit, stopping };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Closes every connection and takes no more. Runs are left as they are: pausing the engine is for its owner.
@@ -76,20 +79,26 @@ impl Server {
 }
 
 impl Shared {
+    /// The same, showing one agent alone; `None` if there is none of that name.
+    pub(crate) fn of_agent(&self, name: &str) -> Option<Self> {
+        Some(Self { catalog: self.catalog.of_agent(name)?, ..self.clone() })
+    }
+
     /// Starts a run for this caller.
     pub(crate) async fn start(
         &self,
         caller: &Caller,
         workflow: &Exposed,
         input: JsonObject,
-        idempotency_key: Option<String>,
+        origin: Origin,
     ) -> Result<Started, EngineError> {
         let request = StartRun {
             owner: caller.owner.clone(),
             plan: workflow.plan.clone(),
             input: Value::Object(input),
             ttl: workflow.task.ttl,
-            idempotency_key,
+            idempotency_key: origin.idempotency_key,
+            route: origin.route,
         };
         self.engine.start(request).await
     }

@@ -69,8 +69,9 @@ codes! {
     NEVER_RUNS "AP0305" Warning "A step that never runs";
     MAY_BE_SKIPPED "AP0306" Advice "A step that may be skipped";
     TOO_LONG "AP0307" Error "A list that is too long for `for_each`";
+    MUTUAL_AGENTS "AP0308" Advice "Agents that may come back to each other";
     // Servers, models, calls.
-    UNKNOWN_CALLEE "AP0401" Error "Unknown server or workflow";
+    UNKNOWN_CALLEE "AP0401" Error "Unknown server, agent or workflow";
     NOT_GRANTED "AP0402" Error "A tool that the server's `allow` leaves out";
     UNKNOWN_MODEL "AP0403" Error "Unknown model";
     OPEN_TARGET "AP0404" Error "A call whose targets are not a closed set";
@@ -78,8 +79,9 @@ codes! {
     BAD_VARIABLE "AP0406" Error "Not a valid `${…}`";
     NOT_EXPANDED "AP0407" Warning "`${…}` where it is not expanded";
     OPEN_SECRET "AP0408" Warning "A secret in the open";
-    BROKEN_CALLEE "AP0409" Error "A call of a workflow that has errors";
-    BAD_ARGUMENTS "AP0410" Error "Arguments that do not fit the workflow's input";
+    BROKEN_CALLEE "AP0409" Error "A call of what has errors";
+    BAD_ARGUMENTS "AP0410" Error "Arguments that do not fit the input";
+    PREFERENCE "AP0411" Error "`prefer` that can't be followed";
     // TOML's own traps.
     KEY_AFTER_TABLE "AP0501" Error "A step's key after a child table";
     MODIFIER_IN_WITH "AP0502" Warning "A modifier among the arguments";
@@ -89,8 +91,4 @@ codes! {
     UNQUOTED "AP0506" Error "A date, time, `nan` or `inf`";
     BRACES_IN_PROSE "AP0507" Error "`{%` or `{#` in prose";
     BRACES_IN_EXPRESSION "AP0508" Error "`{{ … }}` in a bare expression";
-    // Not in this version.
-    AGENTS "AP0601" Error "Agents are not supported yet";
-    AUTO_ROUTE "AP0602" Error "`auto` is not supported yet";
-    LOCAL_MODEL "AP0603" Warning "The embedded model is not there yet";
 }

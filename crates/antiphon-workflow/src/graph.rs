@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use antiphon_kernel::Dep;
+use antiphon_kernel::{Dep, Target, Verb};
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
@@ -28,6 +28,39 @@ pub struct StepNode {
     pub target: String,
     /// The block that it is part of.
     pub block: Option<NodeIndex>,
+}
+
+impl StepGraph {
+    /// The steps of a plan that nobody has written: those of an agent.
+    pub(crate) fn of_plan(graph: &antiphon_kernel::Graph) -> Self {
+        let mut steps = Self::default();
+        steps.add(graph, "", None);
+        steps
+    }
+
+    fn add(&mut self, graph: &antiphon_kernel::Graph, prefix: &str, block: Option<NodeIndex>) {
+        let mut nodes = BTreeMap::new();
+        for step in &graph.steps {
+            let path = format!("{prefix}{}", step.id);
+            let target = match &step.verb {
+                Verb::Call { target: Target::OneOf { among, .. }, .. } => {
+                    among.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+                }
+                Verb::Sample { models, caller, .. } => {
+                    models.iter().map(String::as_str).chain(caller.then_some("caller")).collect::<Vec<_>>().join(", ")
+                }
+                _ => String::new(),
+            };
+            let node = self.graph.add_node(StepNode { path: path.clone(), verb: step.verb.name(), target, block });
+            for before in step.deps.keys().filter_map(|id| nodes.get(id)) {
+                self.graph.add_edge(*before, node, EdgeKind::Uses);
+            }
+            if let Verb::Do { body } = &step.verb {
+                self.add(body, &format!("{path}/"), Some(node));
+            }
+            nodes.insert(step.id.clone(), node);
+        }
+    }
 }
 
 /// Why one step comes after another.

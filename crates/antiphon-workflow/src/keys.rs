@@ -26,7 +26,7 @@ pub(crate) const TAKEN_BY: &[(&str, &[&str])] = &[
     ("messages", &["sample"]),
     ("system", &["sample"]),
     ("choose", &["sample"]),
-    ("schema", &["sample"]),
+    ("schema", &["call", "sample"]),
     ("examples", &["sample"]),
     ("max_tokens", &["sample"]),
     ("temperature", &["sample"]),

@@ -2,6 +2,8 @@
 //!
 //! Pure: no I/O, no clock. The caller supplies the texts, and a function that reads what they mention.
 
+mod agent;
+mod assemble;
 mod code;
 mod diagnostic;
 mod duration;
@@ -30,6 +32,6 @@ pub use code::{CODES, Code};
 pub use diagnostic::Diagnostic;
 pub use graph::{EdgeKind, StepGraph, StepNode};
 pub use project::*;
-pub use render::{dot, mermaid};
+pub use render::{dot, mermaid, routes_dot, routes_mermaid};
 pub use routes::{Party, Route, RouteGraph};
 pub use schema::{config_schema, json_schema};

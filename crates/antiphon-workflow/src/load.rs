@@ -1,22 +1,22 @@
 //! Loading: all texts are read, names are looked up across them, and what is sound becomes a [`Project`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use antiphon_kernel::{KERNEL_VERSION, Limits, Plan};
-
-use crate::code::{BROKEN_CALLEE, CALL_CYCLE, DUPLICATE_NAME};
-use crate::diagnostic::{Diagnostic, Place, Text};
+use crate::agent;
+use crate::assemble::assemble;
+use crate::code::{BROKEN_CALLEE, CALL_CYCLE, DUPLICATE_NAME, MUTUAL_AGENTS};
+use crate::diagnostic::{Diagnostic, Text};
 use crate::file;
 use crate::graph::{self, Edges};
 use crate::lint;
-use crate::lower::{self, Lowered};
-use crate::parsed::{Defined, File, LimitsPart, Tables, TaskPart};
-use crate::project::{Checked, ModelDef, Project, ServeDef, ServerDef, SourceFile, Sources, TaskPolicy, Workflow};
+use crate::lower::{self, Lowered, Uses};
+use crate::parsed::{Defined, File, Tables};
+use crate::project::{Checked, Project, SourceFile, Sources};
 use crate::read::Context;
 use crate::resolve::World;
 use crate::routes::{Party, RouteGraph};
+use crate::tables::MODEL_WORDS;
 
 impl Project {
     /// Reads and checks the workflows of a folder. One broken file does not hide the others.
@@ -37,31 +37,53 @@ impl Project {
             let diagnostics = cx.into_diagnostics();
             Unit { file, diagnostics, edges: None, lowered: None }
         });
-        let mut units = unique(files.collect(), &mut diagnostics);
-        check(&mut units, &configs);
-        name_clashes(&mut units, &configs);
-        let routes = routes(&mut units);
-        spread_errors(&mut units);
+        let mut all = All { units: unique(files.collect(), &mut diagnostics), agents: BTreeMap::new(), diagnostics };
+        all.check(&configs);
+        all.name_clashes(&configs);
+        let routes = all.routes();
+        all.spread_errors();
 
-        let project = assemble(&units, &configs, serve.unwrap_or_default(), routes);
-        diagnostics.extend(units.into_values().flat_map(|unit| unit.diagnostics));
+        let project = assemble(&all, &configs, serve.unwrap_or_default(), routes);
+        let mut diagnostics = all.diagnostics;
+        diagnostics.extend(all.units.into_values().flat_map(|unit| unit.diagnostics));
         diagnostics.sort_by_key(Diagnostic::order);
         Checked { project, diagnostics }
     }
 }
 
-/// A workflow file on its way.
-struct Unit {
-    file: File,
+/// All that is on its way.
+pub(crate) struct All {
+    pub(crate) units: Units,
+    /// By key.
+    pub(crate) agents: BTreeMap<String, AgentUnit>,
+    /// What is said of `antiphon.toml`s, and of no workflow in particular.
     diagnostics: Vec<Diagnostic>,
-    edges: Option<Edges>,
-    lowered: Option<Lowered>,
+}
+
+/// A workflow file.
+pub(crate) struct Unit {
+    pub(crate) file: File,
+    diagnostics: Vec<Diagnostic>,
+    pub(crate) edges: Option<Edges>,
+    pub(crate) lowered: Option<Lowered>,
 }
 
 impl Unit {
-    fn is_broken(&self) -> bool {
+    pub(crate) fn is_broken(&self) -> bool {
         self.diagnostics.iter().any(Diagnostic::is_error)
     }
+}
+
+/// An agent that has no error by itself.
+pub(crate) struct AgentUnit {
+    pub(crate) name: String,
+    /// The workflow whose file defines it.
+    pub(crate) owner: Option<String>,
+    /// The path of the file.
+    pub(crate) path: String,
+    pub(crate) description: String,
+    /// `None` if its names mean nothing, or what has errors.
+    pub(crate) lowered: Option<agent::Lowered>,
 }
 
 type Units = BTreeMap<String, Unit>;
@@ -90,75 +112,124 @@ fn unique(files: Vec<Unit>, diagnostics: &mut Vec<Diagnostic>) -> Units {
     units
 }
 
-/// Builds the graphs, and lowers.
-fn check(units: &mut Units, configs: &[Tables]) {
-    let mut results = Vec::new();
-    let workflows = units.iter().map(|(name, unit)| (name.as_str(), &unit.file)).collect();
-    let world = World { configs, workflows };
-    for unit in units.values() {
-        let mut diagnostics = Vec::new();
-        let edges = graph::build(&unit.file, &mut diagnostics);
-        let lowered = lower::lower(&unit.file, &world, &edges.deps, &mut diagnostics);
-        if !unit.is_broken() && !diagnostics.iter().any(Diagnostic::is_error) {
-            lint::lint(&unit.file, &edges, &mut diagnostics);
+impl All {
+    /// Builds the graphs, and lowers.
+    fn check(&mut self, configs: &[Tables]) {
+        let mut results = Vec::new();
+        let workflows = self.units.iter().map(|(name, unit)| (name.as_str(), &unit.file)).collect();
+        let world = World { configs, workflows };
+        for unit in self.units.values() {
+            let mut diagnostics = Vec::new();
+            let edges = graph::build(&unit.file, &mut diagnostics);
+            let lowered = lower::lower(&unit.file, &world, &edges.deps, &mut diagnostics);
+            if !unit.is_broken() && !diagnostics.iter().any(Diagnostic::is_error) {
+                lint::lint(&unit.file, &edges, &mut diagnostics);
+            }
+            server_models(&unit.file, &unit.file.tables, &world, &mut diagnostics);
+            results.push((diagnostics, edges, lowered));
         }
-        server_models(&unit.file, &unit.file.tables, &world, &mut diagnostics);
-        results.push((diagnostics, edges, lowered));
+        let mut agents = Vec::new();
+        for found in world.agents() {
+            let mut diagnostics = Vec::new();
+            let lowered = agent::lower(found, &world, &mut diagnostics);
+            let unit = AgentUnit {
+                name: found.name.to_owned(),
+                owner: found.owner.map(|file| file.name.clone()),
+                path: found.agent.path.clone(),
+                description: found.description(),
+                lowered,
+            };
+            agents.push((found.key(), unit, diagnostics));
+        }
+        for (unit, (diagnostics, edges, lowered)) in self.units.values_mut().zip(results) {
+            unit.diagnostics.extend(diagnostics);
+            unit.edges = Some(edges);
+            unit.lowered = Some(lowered);
+        }
+        for (key, agent, diagnostics) in agents {
+            self.said(agent.owner.as_deref()).extend(diagnostics);
+            self.agents.insert(key, agent);
+        }
     }
-    for (unit, (diagnostics, edges, lowered)) in units.values_mut().zip(results) {
-        unit.diagnostics.extend(diagnostics);
-        unit.edges = Some(edges);
-        unit.lowered = Some(lowered);
-    }
-}
 
-/// Models that a server may sample must exist, too.
-fn server_models(file: &File, tables: &Tables, world: &World<'_>, diagnostics: &mut Vec<Diagnostic>) {
-    for Defined { place, def } in tables.servers.values() {
-        let grant = def.as_ref().and_then(|def| def.sampling.as_ref());
-        for model in grant.iter().flat_map(|grant| &grant.models) {
-            if let Err(Some((code, message, help))) = world.model(file, model) {
-                diagnostics.push(Diagnostic::new(code, place, message).help(help));
+    /// Where something about a workflow, or about nobody's file, is said.
+    fn said(&mut self, owner: Option<&str>) -> &mut Vec<Diagnostic> {
+        match owner.and_then(|name| self.units.get_mut(name)) {
+            Some(unit) => &mut unit.diagnostics,
+            None => &mut self.diagnostics,
+        }
+    }
+
+    /// Servers, agents and workflows share one namespace.
+    fn name_clashes(&mut self, configs: &[Tables]) {
+        let mut clashes = Vec::new();
+        let all = self.units.values().map(|unit| (Some(unit), &unit.file.tables));
+        for (owner, tables) in all.chain(configs.iter().map(|tables| (None, tables))) {
+            let servers = tables.servers.iter().map(|(name, server)| (name, &server.place, "server"));
+            let agents = tables.agents.iter().map(|(name, agent)| (name, &agent.place, "agent"));
+            for (name, place, kind) in servers.chain(agents) {
+                if let Some(unit) = self.units.get(name) {
+                    let message = format!("`{name}` is the name of this workflow and of a{} {kind}", n(kind));
+                    let other = (place.clone(), format!("the {kind}"));
+                    clashes.push((Some(name.clone()), unit.file.name_place.clone(), message, other));
+                }
+            }
+            for (name, Defined { place, .. }) in &tables.agents {
+                let owner = owner.map(|unit| unit.file.name.clone());
+                if let Some(unit) = self.units.get(&agent::tool(name)) {
+                    let message = format!("the agent `{name}` is served as `ask_{name}`, and so is a workflow");
+                    let other = (unit.file.name_place.clone(), "the workflow".to_owned());
+                    clashes.push((owner.clone(), place.clone(), message, other));
+                }
+                if let Some(server) = tables.servers.get(name) {
+                    let message = format!("`{name}` is the name of this agent and of a server");
+                    clashes.push((owner, place.clone(), message, (server.place.clone(), "the server".to_owned())));
+                }
             }
         }
-    }
-}
-
-/// Servers and workflows share one namespace.
-fn name_clashes(units: &mut Units, configs: &[Tables]) {
-    let servers = |tables: &Tables| -> Vec<(String, Place)> {
-        tables.servers.iter().map(|(name, server)| (name.clone(), server.place.clone())).collect()
-    };
-    let mut all: Vec<_> = configs.iter().flat_map(servers).collect();
-    all.extend(units.values().flat_map(|unit| servers(&unit.file.tables)));
-    for (name, place) in all {
-        if let Some(unit) = units.get_mut(&name) {
-            let message = format!("`{name}` is the name of this workflow and of a server");
-            let diagnostic = Diagnostic::new(DUPLICATE_NAME, &unit.file.name_place, message);
-            unit.diagnostics
-                .push(diagnostic.help("a name means one thing: rename one of them").also(&place, "the server"));
+        for (owner, place, message, (other, label)) in clashes {
+            let diagnostic = Diagnostic::new(DUPLICATE_NAME, &place, message);
+            let diagnostic = diagnostic.help("a name means one thing: rename one of them").also(&other, label);
+            self.said(owner.as_deref()).push(diagnostic);
         }
     }
-}
 
-/// The route graph; workflows that call each other are reported.
-fn routes(units: &mut Units) -> RouteGraph {
-    let mut graph = RouteGraph::default();
-    for (name, unit) in units.iter() {
-        let workflow = Party::Workflow(name.clone());
-        graph.party(&workflow);
-        for (party, route) in unit.lowered.iter().flat_map(|lowered| &lowered.uses.routes) {
-            graph.route(&workflow, party, route.clone());
+    /// The route graph; who can come back to himself is reported.
+    fn routes(&mut self) -> RouteGraph {
+        let mut graph = RouteGraph::default();
+        let workflows = self
+            .units
+            .iter()
+            .map(|(name, unit)| (Party::Workflow(name.clone()), unit.lowered.as_ref().map(|lowered| &lowered.uses)));
+        let agents = self
+            .agents
+            .iter()
+            .map(|(key, unit)| (Party::Agent(key.clone()), unit.lowered.as_ref().map(|lowered| &lowered.uses)));
+        for (from, uses) in workflows.chain(agents) {
+            graph.party(&from);
+            for (party, route) in uses.into_iter().flat_map(|uses| &uses.routes) {
+                graph.route(&from, party, route.clone());
+            }
         }
+        let owned = |parties: Vec<Vec<&Party>>| -> Vec<Vec<Party>> {
+            parties.into_iter().map(|parties| parties.into_iter().cloned().collect()).collect()
+        };
+        for parties in owned(graph.call_cycles()) {
+            self.call_cycle(&parties.iter().map(Party::name).collect::<Vec<_>>());
+        }
+        for parties in owned(graph.agent_cycles()) {
+            self.agent_cycle(&parties);
+        }
+        graph
     }
-    let cycles: Vec<Vec<String>> =
-        graph.call_cycles().into_iter().map(|names| names.into_iter().map(str::to_owned).collect()).collect();
-    for names in cycles {
+
+    /// Workflows that call each other never end.
+    fn call_cycle(&mut self, names: &[&str]) {
         let round = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        for name in &names {
-            let Some(unit) = units.get_mut(name) else { continue };
+        for name in names {
+            let Some(unit) = self.units.get_mut(*name) else { continue };
             let mut calls = unit.lowered.iter().flat_map(|lowered| &lowered.uses.workflows);
-            let Some((callee, place)) = calls.find(|(callee, _)| names.contains(callee)) else { continue };
+            let Some((callee, place)) = calls.find(|(callee, _)| names.contains(&callee.as_str())) else { continue };
             let message = match names.len() {
                 1 => format!("`{name}` calls itself"),
                 _ => format!("these workflows call each other: {round}; here `{name}` calls `{callee}`"),
@@ -168,125 +239,80 @@ fn routes(units: &mut Units) -> RouteGraph {
             unit.diagnostics.push(diagnostic);
         }
     }
-    graph
-}
 
-/// Whoever calls a broken workflow can't run either.
-fn spread_errors(units: &mut Units) {
-    loop {
-        let broken: BTreeSet<_> =
-            units.iter().filter(|(_, unit)| unit.is_broken()).map(|(name, _)| name.clone()).collect();
-        let mut spread = false;
-        for unit in units.values_mut().filter(|unit| !unit.is_broken()) {
-            let calls = unit.lowered.iter().flat_map(|lowered| &lowered.uses.workflows);
-            let found = calls.filter(|(callee, _)| broken.contains(*callee)).map(|(callee, place)| {
-                Diagnostic::new(BROKEN_CALLEE, place, format!("the workflow `{callee}` has errors"))
-                    .help("mend it first")
-            });
-            let found: Vec<_> = found.collect();
-            spread |= !found.is_empty();
-            unit.diagnostics.extend(found);
-        }
-        if !spread {
-            return;
-        }
-    }
-}
-
-fn assemble(units: &Units, configs: &[Tables], serve: ServeDef, routes: RouteGraph) -> Project {
-    let mut project = Project { serve, routes, ..Project::default() };
-    // The nearest `antiphon.toml` comes first, and wins.
-    for tables in configs {
-        project.add(tables, "");
-    }
-    for (name, unit) in units {
-        project.add(&unit.file.tables, &format!("{name}/"));
-        if !unit.is_broken()
-            && let Some(workflow) = workflow(unit, units, configs)
-        {
-            project.workflows.insert(name.clone(), workflow);
+    /// Agents that can come back to themselves are bounded, and that is worth knowing.
+    fn agent_cycle(&mut self, parties: &[Party]) {
+        let round = parties.iter().map(|party| format!("`{}`", party.called())).collect::<Vec<_>>().join(", ");
+        let inside = |party: Party| parties.contains(&party);
+        for party in parties {
+            let Party::Agent(key) = party else { continue };
+            let Some(unit) = self.agents.get(key) else { continue };
+            let Some(uses) = unit.lowered.as_ref().map(|lowered| &lowered.uses) else { continue };
+            let mut calls = uses.agents.iter().filter(|(key, _)| inside(Party::Agent((*key).clone())));
+            let mut runs = uses.workflows.iter().filter(|(name, _)| inside(Party::Workflow((*name).clone())));
+            let Some((_, place)) = calls.next().or_else(|| runs.next()) else { continue };
+            let message = match parties.len() {
+                1 => format!("the agent `{}` may ask itself", unit.name),
+                _ => format!("these may come back to each other, as their models choose: {round}"),
+            };
+            let help = "that is often meant; `limits.depth` ends it, with an error that shows the way";
+            let diagnostic = Diagnostic::new(MUTUAL_AGENTS, place, message).help(help);
+            let owner = unit.owner.clone();
+            self.said(owner.as_deref()).push(diagnostic);
         }
     }
-    project
-}
 
-impl Project {
-    fn add(&mut self, tables: &Tables, prefix: &str) {
-        fn add<T: Clone>(to: &mut BTreeMap<String, T>, from: &BTreeMap<String, Defined<T>>, prefix: &str) {
-            for (name, Defined { def, .. }) in from {
-                if let Some(def) = def {
-                    to.entry(format!("{prefix}{name}")).or_insert_with(|| def.clone());
+    /// Whoever calls what is broken can't run either.
+    fn spread_errors(&mut self) {
+        loop {
+            let broken = |all: &Self, uses: &Uses| {
+                let workflows = uses.workflows.iter().filter(|(name, _)| all.units[*name].is_broken());
+                let workflows = workflows.map(|(name, place)| (format!("workflow `{name}`"), place));
+                let agents = uses.agents.iter().filter_map(|(key, place)| Some((all.agents.get(key)?, place)));
+                let agents = agents.filter(|(unit, _)| unit.lowered.is_none());
+                let agents = agents.map(|(unit, place)| (format!("agent `{}`", unit.name), place));
+                let said = workflows.chain(agents).map(|(callee, place)| {
+                    Diagnostic::new(BROKEN_CALLEE, place, format!("the {callee} has errors")).help("mend it first")
+                });
+                said.collect::<Vec<_>>()
+            };
+            let mut found = Vec::new();
+            for (name, unit) in self.units.iter().filter(|(_, unit)| !unit.is_broken()) {
+                let said = unit.lowered.iter().flat_map(|lowered| broken(self, &lowered.uses)).collect::<Vec<_>>();
+                found.push((None, Some(name.clone()), said));
+            }
+            for (key, unit) in &self.agents {
+                let said = unit.lowered.iter().flat_map(|lowered| broken(self, &lowered.uses)).collect::<Vec<_>>();
+                found.push((Some(key.clone()), unit.owner.clone(), said));
+            }
+            found.retain(|(.., said)| !said.is_empty());
+            if found.is_empty() {
+                return;
+            }
+            for (agent, owner, said) in found {
+                if let Some(unit) = agent.and_then(|key| self.agents.get_mut(&key)) {
+                    unit.lowered = None;
                 }
+                self.said(owner.as_deref()).extend(said);
             }
         }
-        add::<ServerDef>(&mut self.servers, &tables.servers, prefix);
-        add::<ModelDef>(&mut self.models, &tables.models, prefix);
     }
 }
 
-/// A sound workflow, with all that it reaches.
-fn workflow(unit: &Unit, units: &Units, configs: &[Tables]) -> Option<Workflow> {
-    let mut reached = BTreeMap::new();
-    let mut todo = vec![unit.file.name.as_str()];
-    while let Some(name) = todo.pop() {
-        let lowered = units.get(name)?.lowered.as_ref()?;
-        if reached.insert(name, lowered).is_none() {
-            todo.extend(lowered.uses.workflows.keys().map(String::as_str));
+/// "a server", "an agent".
+fn n(kind: &str) -> &'static str {
+    if kind == "agent" { "n" } else { "" }
+}
+
+/// Models that a server may sample must exist, too.
+fn server_models(file: &File, tables: &Tables, world: &World<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    for Defined { place, def } in tables.servers.values() {
+        let grant = def.as_ref().and_then(|def| def.sampling.as_ref());
+        let models = grant.iter().flat_map(|grant| &grant.models);
+        for model in models.filter(|model| !MODEL_WORDS.contains(&model.as_str())) {
+            if let Err(Some((code, message, help))) = world.model(Some(file), model) {
+                diagnostics.push(Diagnostic::new(code, place, message).help(help));
+            }
         }
-    }
-    let parties = || reached.values().flat_map(|lowered| &lowered.uses.routes).map(|(party, _)| party);
-    let file = &unit.file;
-    let plan = Plan {
-        kernel: KERNEL_VERSION,
-        root: file.name.clone(),
-        workflows: reached.iter().map(|(name, lowered)| ((*name).to_owned(), lowered.workflow.clone())).collect(),
-        limits: limits(&file.tables, configs),
-    };
-    Some(Workflow {
-        name: file.name.clone(),
-        path: file.text.path.clone(),
-        description: file.description.clone(),
-        plan: Arc::new(plan),
-        input_schema: file.input_schema.clone(),
-        output_schema: file.output_schema.clone(),
-        task: task(&file.tables, configs),
-        read_only: reached.values().all(|lowered| lowered.uses.read_only),
-        servers_used: parties()
-            .filter_map(|party| if let Party::Server(key) = party { Some(key.clone()) } else { None })
-            .collect(),
-        models_used: parties()
-            .filter_map(|party| if let Party::Model(key) = party { Some(key.clone()) } else { None })
-            .collect(),
-        asks: reached.values().any(|lowered| lowered.uses.asks),
-        graph: unit.edges.as_ref()?.graph.clone(),
-    })
-}
-
-/// Each limit: the file's, else that of the nearest `antiphon.toml` that states it, else the default.
-fn limits(own: &Tables, configs: &[Tables]) -> Limits {
-    fn first<T>(own: &Tables, configs: &[Tables], of: impl Fn(&LimitsPart) -> Option<T>) -> Option<T> {
-        std::iter::once(own).chain(configs).find_map(|tables| of(&tables.limits))
-    }
-    let default = Limits::default();
-    Limits {
-        tokens: first(own, configs, |limits| limits.tokens).unwrap_or(default.tokens),
-        cost_usd: first(own, configs, |limits| limits.cost_usd).or(default.cost_usd),
-        calls: first(own, configs, |limits| limits.calls).unwrap_or(default.calls),
-        depth: first(own, configs, |limits| limits.depth)
-            .and_then(|depth| u32::try_from(depth).ok())
-            .unwrap_or(default.depth),
-        duration_ms: first(own, configs, |limits| limits.duration_ms).unwrap_or(default.duration_ms),
-    }
-}
-
-fn task(own: &Tables, configs: &[Tables]) -> TaskPolicy {
-    fn first<T>(own: &Tables, configs: &[Tables], of: impl Fn(&TaskPart) -> Option<T>) -> Option<T> {
-        std::iter::once(own).chain(configs).find_map(|tables| of(&tables.task))
-    }
-    let default = TaskPolicy::default();
-    TaskPolicy {
-        mode: first(own, configs, |task| task.mode).unwrap_or(default.mode),
-        inline_wait: first(own, configs, |task| task.inline_wait_ms).map_or(default.inline_wait, Duration::from_millis),
-        ttl: first(own, configs, |task| task.ttl_ms).map_or(default.ttl, Duration::from_millis),
     }
 }

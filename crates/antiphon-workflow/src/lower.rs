@@ -6,11 +6,12 @@ use antiphon_kernel as plan;
 use antiphon_kernel::{Callee, Dep, EffectClass, Source, Target, Verb};
 use serde_json::Value;
 
-use crate::code::{BAD_ARGUMENTS, LOCAL_MODEL, OPEN_TARGET};
+use crate::agent;
+use crate::code::{BAD_ARGUMENTS, OPEN_TARGET, UNKNOWN_CALLEE, WRONG_VERB};
 use crate::diagnostic::{Diagnostic, Place, suggest};
 use crate::graph::Level;
 use crate::parsed::{Action, Call, File, Step, Undo};
-use crate::resolve::{Unknown, World};
+use crate::resolve::{Called, Unknown, World};
 use crate::routes::{Party, Route};
 
 /// A lowered file, and what it turns to.
@@ -19,15 +20,44 @@ pub(crate) struct Lowered {
     pub(crate) uses: Uses,
 }
 
-/// Whom a file turns to, and what follows from that.
+/// Whom a file or an agent turns to, and what follows from that.
 pub(crate) struct Uses {
     pub(crate) routes: BTreeSet<(Party, Route)>,
     /// The workflows that it calls, and where.
     pub(crate) workflows: BTreeMap<String, Place>,
+    /// The agents that it calls, by key, and where.
+    pub(crate) agents: BTreeMap<String, Place>,
     /// It has an `elicit`, or a `sample` that may go to the caller.
     pub(crate) asks: bool,
-    /// Each of its calls is declared `read_only`, or is of a workflow.
+    /// Each of its calls is declared `read_only`, or is of a workflow or an agent.
     pub(crate) read_only: bool,
+}
+
+impl Default for Uses {
+    fn default() -> Self {
+        let (routes, workflows, agents) = Default::default();
+        Self { routes, workflows, agents, asks: false, read_only: true }
+    }
+}
+
+impl Uses {
+    /// It calls this; `declared`: it says that this changes nothing.
+    pub(crate) fn calls(&mut self, called: &Called<'_>, place: &Place, declared: bool) {
+        match called {
+            Called::Tool { server, tool } => {
+                self.read_only &= declared;
+                self.routes.insert((Party::Server(server.clone()), Route::Tool(tool.clone())));
+            }
+            Called::Workflow(file) => {
+                self.workflows.entry(file.name.clone()).or_insert_with(|| place.clone());
+                self.routes.insert((Party::Workflow(file.name.clone()), Route::Run));
+            }
+            Called::Agent(found) => {
+                self.agents.entry(found.key()).or_insert_with(|| place.clone());
+                self.routes.insert((Party::Agent(found.key()), Route::Ask));
+            }
+        }
+    }
 }
 
 /// Lowers a file, and says which names mean nothing.
@@ -37,11 +67,11 @@ pub(crate) fn lower(
     deps: &BTreeMap<String, BTreeMap<String, Dep>>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Lowered {
-    let uses = Uses { routes: BTreeSet::new(), workflows: BTreeMap::new(), asks: false, read_only: true };
-    let mut lowering = Lowering { file, world, deps, uses, diagnostics };
+    let mut lowering = Lowering { file, world, deps, uses: Uses::default(), diagnostics };
     let body = lowering.body(&Level::root(file), &mut Vec::new());
     let workflow = plan::Workflow {
         name: file.name.clone(),
+        agent: None,
         input_schema: file.input_schema.clone(),
         output_schema: file.output_schema.clone(),
         body,
@@ -63,7 +93,7 @@ type Items<'a> = Vec<(&'a str, Option<&'a Vec<Value>>)>;
 impl Lowering<'_> {
     fn body<'l>(&mut self, level: &Level<'l>, items: &mut Items<'l>) -> plan::Graph {
         let steps = level.body.steps.iter().filter_map(|step| self.step(step, level, items)).collect();
-        plan::Graph { steps, output: level.body.output.clone() }
+        plan::Graph { steps, output: level.body.output.clone().map(plan::Output::Table) }
     }
 
     fn step<'l>(&mut self, step: &'l Step, level: &Level<'l>, items: &mut Items<'l>) -> Option<plan::Step> {
@@ -117,7 +147,7 @@ impl Lowering<'_> {
                 Verb::Elicit { message: message.clone(), form: form.clone(), by: *by }
             }
             Action::Read { server: (name, place), uri } => {
-                let found = self.world.server(self.file, name);
+                let found = self.world.server(Some(self.file), name);
                 let (server, _) = self.known(found, place)?;
                 self.uses.routes.insert((Party::Server(server.clone()), Route::Read));
                 Verb::Read { server, uri: uri.clone() }
@@ -149,14 +179,8 @@ impl Lowering<'_> {
     }
 
     fn model(&mut self, name: &str, place: &Place) -> Option<String> {
-        let found = self.world.model(self.file, name);
+        let found = self.world.route(Some(self.file), name);
         let key = self.known(found, place)?;
-        if key == "local" && !self.world.configs.iter().any(|tables| tables.models.contains_key("local")) {
-            self.diagnostics.push(
-                Diagnostic::new(LOCAL_MODEL, place, "this version has no embedded model yet")
-                    .help("declare an endpoint by this name: `[models.local]` with `base_url` and `model`"),
-            );
-        }
         self.uses.routes.insert((Party::Model(key.clone()), Route::Sample));
         Some(key)
     }
@@ -184,41 +208,51 @@ impl Lowering<'_> {
         } else {
             Target::Fixed(self.callee(&call.target, call, effects)?)
         };
-        Some(Verb::Call { target, with: call.with.clone() })
+        let mut with = call.with.clone();
+        if let Some((schema, _)) = &call.schema {
+            with.source = and(with.source, "schema", schema.clone());
+        }
+        Some(Verb::Call { target, with })
     }
 
     fn callee(&mut self, target: &str, call: &Call, effects: Option<EffectClass>) -> Option<Callee> {
-        let found = self.world.callee(self.file, target);
-        let callee = self.known(found, &call.place)?;
-        match &callee {
-            Callee::Tool { server, tool } => {
-                self.uses.read_only &= effects == Some(EffectClass::ReadOnly);
-                self.uses.routes.insert((Party::Server(server.clone()), Route::Tool(tool.clone())));
-            }
-            Callee::Workflow { name } => {
-                self.uses.workflows.entry(name.clone()).or_insert_with(|| call.place.clone());
-                self.uses.routes.insert((Party::Workflow(name.clone()), Route::Run));
-                self.check_arguments(name, call);
-            }
+        let found = self.world.called(Some(self.file), target);
+        let called = self.known(found, &call.place)?;
+        if matches!(&called, Called::Tool { tool, .. } if tool.contains('*')) {
+            let message = format!("`{target}` names several tools, and a call is of one");
+            let help = "patterns are for the `grants` of an agent, whose model chooses";
+            self.diagnostics.push(Diagnostic::new(UNKNOWN_CALLEE, &call.place, message).help(help));
+            return None;
         }
-        Some(callee)
+        self.uses.calls(&called, &call.place, effects == Some(EffectClass::ReadOnly));
+        match &called {
+            Called::Tool { .. } => {}
+            Called::Workflow(file) => self.check_arguments(&format!("workflow `{target}`"), &file.input_schema, call),
+            Called::Agent(_) => self.check_arguments(&format!("agent `{target}`"), &agent::asked(), call),
+        }
+        if let Some((_, place)) = call.schema.as_ref().filter(|_| !matches!(called, Called::Agent(_))) {
+            let message = format!("a `schema` is for the answer of an agent, and `{target}` is none");
+            let help = "what a tool or a workflow yields has the shape that it gives it; test it with `expect`";
+            self.diagnostics.push(Diagnostic::new(WRONG_VERB, place, message).help(help));
+            return None;
+        }
+        Some(called.callee())
     }
 
-    /// Arguments of a workflow are known at load.
-    fn check_arguments(&mut self, name: &str, call: &Call) {
-        let Some(schema) = self.world.workflows.get(name).map(|file| &file.input_schema) else { return };
+    /// Arguments of workflows and agents are known at load.
+    fn check_arguments(&mut self, callee: &str, schema: &Value, call: &Call) {
         let Some(properties) = schema["properties"].as_object() else { return };
         for (argument, place) in &call.arguments {
             if schema["additionalProperties"] == Value::Bool(false) && !properties.contains_key(argument) {
                 let help = suggest(argument, properties.keys().map(String::as_str))
                     .unwrap_or_else(|| "it has no inputs".to_owned());
-                let message = format!("the workflow `{name}` has no input `{argument}`");
+                let message = format!("the {callee} has no input `{argument}`");
                 self.diagnostics.push(Diagnostic::new(BAD_ARGUMENTS, place, message).help(help));
             }
         }
         for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             if !call.arguments.iter().any(|(argument, _)| argument == required) {
-                let message = format!("the workflow `{name}` needs the input `{required}`");
+                let message = format!("the {callee} needs the input `{required}`");
                 self.diagnostics.push(
                     Diagnostic::new(BAD_ARGUMENTS, &call.place, message).help(format!("add `with.{required} = …`")),
                 );
@@ -236,6 +270,21 @@ impl Lowering<'_> {
                 None
             }
         }
+    }
+}
+
+/// A map with one entry more.
+fn and(map: Source, key: &str, value: Value) -> Source {
+    match map {
+        Source::Literal(Value::Object(mut entries)) => {
+            entries.insert(key.to_owned(), value);
+            Source::Literal(Value::Object(entries))
+        }
+        Source::Map(mut entries) => {
+            entries.insert(key.to_owned(), Source::Literal(value));
+            Source::Map(entries)
+        }
+        other => other,
     }
 }
 
@@ -268,7 +317,9 @@ fn of_step(step: &Step, path: &[&str]) -> Option<Vec<String>> {
         return None;
     }
     match &step.action {
-        Action::Sample { answer: Some(schema), .. } => of_schema(schema, path),
+        Action::Sample { answer: Some(schema), .. } | Action::Call(Call { schema: Some((schema, _)), .. }) => {
+            of_schema(schema, path)
+        }
         Action::Elicit { form: plan::Form::Fields(schema), .. } => of_schema(schema, path),
         _ => None,
     }

@@ -8,6 +8,7 @@ use antiphon_kernel::{EffectClass, Expr, OnDoubt};
 use indexmap::IndexMap;
 use serde_json::Value;
 
+use crate::agent::Agent;
 use crate::diagnostic::{Place, Text};
 use crate::project::{ModelDef, ServerDef};
 
@@ -16,8 +17,7 @@ use crate::project::{ModelDef, ServerDef};
 pub(crate) struct Tables {
     pub(crate) servers: BTreeMap<String, Defined<ServerDef>>,
     pub(crate) models: BTreeMap<String, Defined<ModelDef>>,
-    /// Not supported yet: kept so that their names are not called unknown.
-    pub(crate) agents: BTreeMap<String, Place>,
+    pub(crate) agents: BTreeMap<String, Defined<Agent>>,
     pub(crate) limits: LimitsPart,
     pub(crate) task: TaskPart,
     /// The file, if it is not TOML: nobody knows what is in it.
@@ -25,6 +25,7 @@ pub(crate) struct Tables {
 }
 
 /// Something with a name of its own in the file.
+#[derive(Clone)]
 pub(crate) struct Defined<T> {
     pub(crate) place: Place,
     /// `None` if it has errors.
@@ -39,6 +40,7 @@ pub(crate) struct LimitsPart {
     pub(crate) calls: Option<u64>,
     pub(crate) depth: Option<u64>,
     pub(crate) duration_ms: Option<u64>,
+    pub(crate) mode: Option<antiphon_kernel::LimitMode>,
 }
 
 /// `[task]`: what the file states.
@@ -131,6 +133,8 @@ pub(crate) struct Call {
     pub(crate) with: Expr,
     /// The arguments' names.
     pub(crate) arguments: Vec<(String, Place)>,
+    /// The shape that an agent's answer is to have.
+    pub(crate) schema: Option<(Value, Place)>,
 }
 
 /// An `undo`.

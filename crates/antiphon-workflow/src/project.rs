@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use antiphon_kernel::Plan;
+use antiphon_kernel::{Plan, fits};
 use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
@@ -55,6 +55,8 @@ impl Checked {
 pub struct Project {
     /// Workflows by name.
     pub workflows: BTreeMap<String, Workflow>,
+    /// Agents as workflows, by key: `ask_NAME` for those of an `antiphon.toml`, `WORKFLOW/ask_NAME` for a workflow's own.
+    pub agents: BTreeMap<String, Workflow>,
     /// Servers by key: `NAME` for those of an `antiphon.toml`, `WORKFLOW/NAME` for a workflow's own. Plans use these keys.
     pub servers: BTreeMap<String, ServerDef>,
     /// Models by key, likewise.
@@ -65,11 +67,13 @@ pub struct Project {
     pub routes: RouteGraph,
 }
 
-/// A workflow: checked, and ready to run.
+/// A workflow, or an agent as one: checked, and ready to run.
 #[derive(Clone, Debug)]
 pub struct Workflow {
     /// The tool's name.
     pub name: String,
+    /// The agent's name, if it is one.
+    pub agent: Option<String>,
     /// The file.
     pub path: String,
     /// What it is for.
@@ -144,17 +148,7 @@ pub struct ServerDef {
 impl ServerDef {
     /// Whether `allow` lets a tool be called.
     pub fn allows(&self, tool: &str) -> bool {
-        self.allow.as_ref().is_none_or(|patterns| patterns.iter().any(|pattern| matches(pattern, tool)))
-    }
-}
-
-/// Whether a name fits a pattern, where `*` stands for anything.
-fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == name,
-        Some((prefix, rest)) => name.strip_prefix(prefix).is_some_and(|name| {
-            (0..=name.len()).filter(|at| name.is_char_boundary(*at)).any(|at| matches(rest, &name[at..]))
-        }),
+        self.allow.as_ref().is_none_or(|patterns| patterns.iter().any(|pattern| fits(pattern, tool)))
     }
 }
 
@@ -207,12 +201,14 @@ pub enum Consent {
 pub struct SamplingGrant {
     /// Whether it may.
     pub consent: Consent,
-    /// Keys of the models that may answer, in order of preference.
+    /// Keys of the models that may answer, in order of preference; `auto` leaves it to the request, `caller` is whoever called us.
     pub models: Vec<String>,
     /// The most tokens that it may use in one run.
     pub tokens: Option<u64>,
     /// The most requests that it may make in one run.
     pub calls: Option<u64>,
+    /// The most requests that it may make in one call.
+    pub rounds: Option<u32>,
 }
 
 /// `[models.NAME]`: an OpenAI-compatible endpoint. Its texts may hold `${VAR}`; see [`crate::env`].
@@ -261,19 +257,5 @@ pub struct ServeDef {
 impl Default for ServeDef {
     fn default() -> Self {
         Self { expose: Vec::new(), prefix: true }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn patterns() {
-        assert!(matches("fetch_*", "fetch_page"));
-        assert!(matches("*", ""));
-        assert!(matches("a*c*e", "abcde"));
-        assert!(!matches("a*c", "abcd"));
-        assert!(!matches("fetch", "fetch_page"));
     }
 }

@@ -1,5 +1,6 @@
-//! The step graph as Mermaid and DOT.
+//! The step graph and the route graph, as Mermaid and DOT.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use petgraph::graph::NodeIndex;
@@ -7,6 +8,7 @@ use petgraph::visit::EdgeRef;
 
 use crate::graph::{EdgeKind, StepGraph, StepNode};
 use crate::project::Workflow;
+use crate::routes::{Party, RouteGraph};
 
 /// The workflow's steps as a Mermaid flowchart. Solid edges use a value or need success, dashed ones only order; blocks are
 /// subgraphs.
@@ -176,4 +178,56 @@ fn quoted(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+/// Who may turn to whom, as a Mermaid flowchart: an edge a pair, with what is asked.
+pub fn routes_mermaid(routes: &RouteGraph) -> String {
+    let mut out = String::from("flowchart LR\n");
+    for node in routes.graph.node_indices() {
+        let party = &routes.graph[node];
+        let (open, close) = match party {
+            Party::Workflow(_) => ("[", "]"),
+            Party::Agent(_) => ("([", "])"),
+            Party::Server(_) => ("[[", "]]"),
+            Party::Model(_) => ("{{", "}}"),
+            Party::Caller => ("((", "))"),
+        };
+        let label = format!("{}<br/>{}", mermaid_text(party.called()), party.kind());
+        let _ = writeln!(out, "  {}{open}\"{label}\"{close}", name(node));
+    }
+    for ((from, to), asked) in pairs(routes) {
+        let _ = writeln!(out, "  {} -->|\"{}\"| {}", name(from), mermaid_text(&asked), name(to));
+    }
+    out
+}
+
+/// The same as a Graphviz digraph.
+pub fn routes_dot(routes: &RouteGraph) -> String {
+    let mut out = String::from("digraph routes {\n  rankdir=LR;\n");
+    for node in routes.graph.node_indices() {
+        let party = &routes.graph[node];
+        let shape = match party {
+            Party::Workflow(_) => "box",
+            Party::Agent(_) => "ellipse",
+            Party::Server(_) => "component",
+            Party::Model(_) => "hexagon",
+            Party::Caller => "circle",
+        };
+        let label = quoted(&format!("{}\n{}", party.called(), party.kind()));
+        let _ = writeln!(out, "  {} [shape={shape}, label={label}];", name(node));
+    }
+    for ((from, to), asked) in pairs(routes) {
+        let _ = writeln!(out, "  {} -> {} [label={}];", name(from), name(to), quoted(&asked));
+    }
+    out.push_str("}\n");
+    out
+}
+
+/// What one asks of another, for each pair.
+fn pairs(routes: &RouteGraph) -> Vec<((NodeIndex, NodeIndex), String)> {
+    let mut pairs: BTreeMap<(NodeIndex, NodeIndex), BTreeSet<String>> = BTreeMap::new();
+    for edge in routes.graph.edge_references() {
+        pairs.entry((edge.source(), edge.target())).or_default().insert(edge.weight().to_string());
+    }
+    pairs.into_iter().map(|(pair, asked)| (pair, asked.into_iter().collect::<Vec<_>>().join(", "))).collect()
 }

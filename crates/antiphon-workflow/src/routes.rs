@@ -1,6 +1,7 @@
 //! The route graph: who may call whom, and which model answers whose sampling.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -18,6 +19,8 @@ pub struct RouteGraph {
 pub enum Party {
     /// A workflow.
     Workflow(String),
+    /// An agent, by key.
+    Agent(String),
     /// A server, by key.
     Server(String),
     /// A model, by key; `local` is the embedded one.
@@ -33,6 +36,10 @@ pub enum Route {
     Tool(String),
     /// To run, inside the same run.
     Run,
+    /// To answer, inside the same run.
+    Ask,
+    /// To go on with the conversation.
+    Handoff,
     /// `resources/read`.
     Read,
     /// `sampling/createMessage`.
@@ -64,19 +71,74 @@ impl RouteGraph {
     }
 
     /// The groups of workflows that call each other, also those that call themselves.
-    pub(crate) fn call_cycles(&self) -> Vec<Vec<&str>> {
-        let name = |node: &NodeIndex| match &self.graph[*node] {
-            Party::Workflow(name) => Some(name.as_str()),
-            _ => None,
-        };
-        let cyclic = |nodes: &Vec<NodeIndex>| nodes.len() > 1 || self.graph.contains_edge(nodes[0], nodes[0]);
-        let groups = tarjan_scc(&self.graph).into_iter().filter(cyclic);
+    pub(crate) fn call_cycles(&self) -> Vec<Vec<&Party>> {
+        self.cycles(|party| matches!(party, Party::Workflow(_)))
+    }
+
+    /// The groups of agents that can come back to each other by calls, with the workflows on the way.
+    pub(crate) fn agent_cycles(&self) -> Vec<Vec<&Party>> {
+        let mut groups = self.cycles(|party| matches!(party, Party::Workflow(_) | Party::Agent(_)));
+        groups.retain(|group| group.iter().any(|party| matches!(party, Party::Agent(_))));
+        groups
+    }
+
+    /// The groups, among some parties, that can reach each other by calls.
+    fn cycles(&self, among: impl Fn(&Party) -> bool) -> Vec<Vec<&Party>> {
+        let calls = self.graph.filter_map(
+            |node, party| among(party).then_some(node),
+            |_, route| matches!(route, Route::Run | Route::Ask).then_some(()),
+        );
+        let cyclic = |nodes: &Vec<NodeIndex>| nodes.len() > 1 || calls.contains_edge(nodes[0], nodes[0]);
+        let groups = tarjan_scc(&calls).into_iter().filter(cyclic);
         groups
             .map(|nodes| {
-                let mut names: Vec<_> = nodes.iter().filter_map(name).collect();
-                names.sort_unstable();
-                names
+                let mut parties: Vec<_> = nodes.iter().map(|node| &self.graph[calls[*node]]).collect();
+                parties.sort_unstable();
+                parties
             })
             .collect()
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tool(tool) => tool,
+            Self::Run => "run",
+            Self::Ask => "ask",
+            Self::Handoff => "hand over",
+            Self::Read => "read",
+            Self::Sample => "sample",
+        })
+    }
+}
+
+impl Party {
+    /// What it is.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Workflow(_) => "workflow",
+            Self::Agent(_) => "agent",
+            Self::Server(_) => "server",
+            Self::Model(_) => "model",
+            Self::Caller => "whoever called",
+        }
+    }
+
+    /// The key or name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Workflow(name) | Self::Agent(name) | Self::Server(name) | Self::Model(name) => name,
+            Self::Caller => "caller",
+        }
+    }
+
+    /// The name that files use.
+    pub fn called(&self) -> &str {
+        let name = self.name().rsplit('/').next().unwrap_or_default();
+        match self {
+            Self::Agent(_) => name.strip_prefix("ask_").unwrap_or(name),
+            _ => name,
+        }
     }
 }

@@ -151,10 +151,6 @@ fn foreign_keys(table: &Table<'_>, verb: &str) {
         let Some(verbs) = verbs_of(item.key) else { continue };
         table.dismiss(&item);
         let (message, help) = match (item.key, verb) {
-            ("schema", "call") => (
-                "a call takes no `schema`".to_owned(),
-                "the schema of an agent's answer comes with agents; a tool's answer has the shape that the tool gives it".to_owned(),
-            ),
             _ if verbs.is_empty() => (
                 format!("`{}` goes with `for_each`, and this step has none", item.key),
                 "add `for_each = \"input.list\"`, or remove the key".to_owned(),

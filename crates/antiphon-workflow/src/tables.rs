@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::code::{AGENTS, BAD_NAME, BAD_VALUE, BAD_VARIABLE, MISSING_KEY, OPEN_SECRET, WRONG_VERB};
-use crate::diagnostic::{Diagnostic, Place};
+use antiphon_kernel::LimitMode;
+
+use crate::agent;
+use crate::code::{BAD_NAME, BAD_VALUE, BAD_VARIABLE, MISSING_KEY, OPEN_SECRET, WRONG_VERB};
+use crate::diagnostic::Diagnostic;
 use crate::env::{self, Piece};
 use crate::parsed::{Defined, LimitsPart, Tables, TaskPart};
 use crate::project::{Consent, ModelDef, Price, SamplingGrant, ServeDef, ServerDef, Session, TaskMode, Transport};
@@ -12,14 +15,14 @@ use crate::read::{Item, Table};
 use crate::secrets::sounds_secret;
 
 /// Models that are not declared.
-const MODEL_WORDS: &[&str] = &["caller", "auto"];
+pub(crate) const MODEL_WORDS: &[&str] = &["caller", "auto"];
 
 /// Reads the tables that both kinds of file have.
 pub(crate) fn read(root: &Table<'_>) -> Tables {
     Tables {
         servers: named(root.take("servers"), server),
         models: named(root.take("models"), model),
-        agents: agents(root),
+        agents: named(root.take("agents"), agent::read),
         limits: root.take("limits").and_then(|item| limits(&item)).unwrap_or_default(),
         task: root.take("task").and_then(|item| task(&item)).unwrap_or_default(),
         unreadable: None,
@@ -47,20 +50,6 @@ fn named<T>(item: Option<Item<'_>>, read: impl Fn(&Item<'_>, &Table<'_>) -> Opti
         all.insert(item.key.to_owned(), Defined { place: item.key_place(), def });
     }
     all
-}
-
-fn agents(root: &Table<'_>) -> BTreeMap<String, Place> {
-    let table = root.take("agents").as_ref().and_then(Item::table);
-    let agents = table.iter().flat_map(Table::items).map(|item| (item.key.to_owned(), item.key_place()));
-    let agents: BTreeMap<_, _> = agents.collect();
-    for (name, place) in &agents {
-        let diagnostic =
-            Diagnostic::new(AGENTS, place, format!("`{name}` is an agent, and agents are not supported yet"));
-        root.cx.report(
-            diagnostic.help("use `sample` for one answer of a model, and `call` for a server that hosts the agent"),
-        );
-    }
-    agents
 }
 
 fn server(item: &Item<'_>, table: &Table<'_>) -> Option<ServerDef> {
@@ -138,17 +127,19 @@ fn consent(item: &Item<'_>) -> Option<Consent> {
 fn sampling(item: &Item<'_>) -> Option<SamplingGrant> {
     let table = item.table()?;
     let consent = table.require("consent").and_then(|item| consent(&item));
-    let models = table.take("models").and_then(|item| item.strings("write `models = [\"local\"]`")).unwrap_or_default();
+    let models = table.take("models").map(|item| item.strings("write `models = [\"local\"]`").unwrap_or_default());
+    let models = models.map(|models| models.into_iter().map(|(name, _)| name.to_owned()).collect());
     let limits = table.take("limits").and_then(|item| item.table());
     let limit = |key| limits.as_ref().and_then(|limits| limits.take(key)).and_then(|item| item.integer(1..=u64::MAX));
-    let (tokens, calls) = (limit("tokens"), limit("calls"));
+    let (tokens, calls, rounds) = (limit("tokens"), limit("calls"), limit("rounds"));
     limits.into_iter().for_each(Table::finish);
     table.finish();
     Some(SamplingGrant {
         consent: consent?,
-        models: models.into_iter().map(|(name, _)| name.to_owned()).collect(),
+        models: models.unwrap_or_else(|| vec!["auto".to_owned()]),
         tokens,
         calls,
+        rounds: rounds.and_then(|rounds| u32::try_from(rounds).ok()),
     })
 }
 
@@ -190,6 +181,9 @@ fn limits(item: &Item<'_>) -> Option<LimitsPart> {
         calls: count("calls", u64::MAX),
         depth: count("depth", 64),
         duration_ms: table.take("duration").and_then(|item| item.duration()),
+        mode: table
+            .take("mode")
+            .and_then(|item| item.word(&[("enforce", LimitMode::Enforce), ("audit", LimitMode::Audit)])),
     };
     table.finish();
     Some(limits)

@@ -4,8 +4,8 @@ use antiphon_kernel::{By, Expr, Form, Source, Wait};
 use serde_json::{Value, json};
 use toml::de::DeValue;
 
-use crate::code::{AUTO_ROUTE, BAD_VALUE, MISSING_KEY, MODIFIER_IN_WITH, WRONG_VERB};
-use crate::diagnostic::Diagnostic;
+use crate::code::{BAD_VALUE, MISSING_KEY, MODIFIER_IN_WITH, PREFERENCE, WRONG_VERB};
+use crate::diagnostic::{Diagnostic, Place};
 use crate::keys::{MODIFIERS, OF_STEP};
 use crate::parsed::{Action, Call};
 use crate::read::{Item, Spelling, Table};
@@ -18,7 +18,12 @@ const MAX_TOKENS: u64 = 1_024;
 /// Reads the keys of a step's verb.
 pub(crate) fn read(t: &mut Templates<'_>, table: &Table<'_>, verb: &str, names: &Names) -> Option<Action> {
     match verb {
-        "call" => call(t, table, names).map(Action::Call),
+        "call" => {
+            let schema = table.take("schema");
+            let schema = schema.map(|item| Some((shape::read(&item, Some(OF_STEP))?, item.key_place())));
+            let call = call(t, table, names)?;
+            Some(Action::Call(Call { schema: schema.map_or(Some(None), |schema| schema.map(Some))?, ..call }))
+        }
         "sample" => sample(t, table, names),
         "elicit" => elicit(t, table, names),
         "read" => {
@@ -52,7 +57,14 @@ pub(crate) fn call(t: &mut Templates<'_>, table: &Table<'_>, names: &Names) -> O
     };
     let target = target?;
     let target_expr = t.template(&target, names)?;
-    Some(Call { target: target.string()?.to_owned(), target_expr, place: target.place(), with: with?, arguments })
+    Some(Call {
+        target: target.string()?.to_owned(),
+        target_expr,
+        place: target.place(),
+        with: with?,
+        arguments,
+        schema: None,
+    })
 }
 
 /// An argument with the name of a modifier is probably one.
@@ -133,56 +145,93 @@ fn sample(t: &mut Templates<'_>, table: &Table<'_>, names: &Names) -> Option<Act
     if let Some(item) = table.take("examples") {
         add("examples", examples(t, &item, names));
     }
-    let max_tokens = table.take("max_tokens").map_or(Some(MAX_TOKENS), |item| item.integer(1..=1_000_000));
+    let max_tokens = max_tokens(table);
     add("max_tokens", max_tokens.map(literal));
     if let Some(item) = table.take("temperature") {
-        add("temperature", item.number(0.0..=2.0).map(literal));
+        add("temperature", temperature(&item).map(literal));
     }
-    if let Some(item) = table.take("prefer") {
-        item.refuse(
-            AUTO_ROUTE,
-            "`prefer` goes with `sample = \"auto\"`, which is not supported yet",
-            "name the models in order of preference",
-        );
-    }
+    let preferred = table.take("prefer");
     let (models, caller) = route?;
+    if let Some(item) = preferred {
+        add("prefer", prefer(t, &item, &models, names));
+    }
     sound.then_some(())?;
     Some(Action::Sample { models, caller, request: Templates::map(parts), max_tokens: max_tokens?, answer })
 }
 
-/// The models of a `sample`, and whether the caller comes last.
-fn route(item: &Item<'_>) -> Option<(Vec<(String, crate::diagnostic::Place)>, bool)> {
+/// How long an answer may be.
+pub(crate) fn max_tokens(table: &Table<'_>) -> Option<u64> {
+    table.take("max_tokens").map_or(Some(MAX_TOKENS), |item| item.integer(1..=1_000_000))
+}
+
+/// How freely a model chooses words.
+pub(crate) fn temperature(item: &Item<'_>) -> Option<f64> {
+    item.number(0.0..=2.0)
+}
+
+/// The models of a `sample` or an agent, and whether the caller comes last.
+pub(crate) fn route(item: &Item<'_>) -> Option<(Vec<(String, Place)>, bool)> {
+    let key = item.key;
     let mut models = match item.get() {
         DeValue::String(name) => vec![(name.as_ref(), item.place())],
         DeValue::Array(_) => item.strings("")?,
         _ => {
             item.expected(
                 "a model's name, or a list of them",
-                "write `sample = \"local\"`, or `sample = [\"smart\", \"local\"]`",
+                &format!("write `{key} = \"local\"`, or `{key} = [\"smart\", \"local\"]`"),
             );
             return None;
         }
     };
     if models.is_empty() {
-        item.refuse(BAD_VALUE, "no model is named", "write `sample = \"local\"`");
+        item.refuse(BAD_VALUE, "no model is named", format!("write `{key} = \"local\"`"));
         return None;
     }
     let caller = models.last().is_some_and(|(name, _)| *name == "caller");
     if caller {
         models.pop();
     }
-    for (name, place) in &models {
-        let diagnostic = match *name {
-            "caller" => Diagnostic::new(BAD_VALUE, place, "`caller` comes last: it is asked when no model can answer")
-                .help("move it to the end"),
-            "auto" => Diagnostic::new(AUTO_ROUTE, place, "`sample = \"auto\"` is not supported yet")
-                .help("name the models in order of preference"),
-            _ => continue,
-        };
-        item.cx.report(diagnostic);
+    if let Some((_, place)) = models.iter().find(|(name, _)| *name == "caller") {
+        let message = "`caller` comes last: it is asked when no model can answer";
+        item.cx.report(Diagnostic::new(BAD_VALUE, place, message).help("move it to the end"));
         return None;
     }
     Some((models.into_iter().map(|(name, place)| (name.to_owned(), place)).collect(), caller))
+}
+
+/// `prefer`, where the route is `auto`.
+pub(crate) fn prefer(
+    t: &mut Templates<'_>,
+    item: &Item<'_>,
+    models: &[(String, Place)],
+    names: &Names,
+) -> Option<Expr> {
+    preferences(item)?;
+    if !models.iter().any(|(name, _)| name == "auto") {
+        let help = "choose the model by it (`auto`), or name the models in order of preference";
+        item.refuse(PREFERENCE, "`prefer` goes with the model `auto`", help);
+        return None;
+    }
+    t.value(item, names)
+}
+
+/// What a model should be like, in MCP's own words.
+fn preferences(item: &Item<'_>) -> Option<()> {
+    const HELP: &str = "write `prefer = { hints = [\"qwen\"], intelligencePriority = 0.8, local_only = true }`";
+    let table = item.table()?;
+    if let Some(hints) = table.take("hints") {
+        hints.strings(HELP)?;
+    }
+    for key in ["costPriority", "speedPriority", "intelligencePriority"] {
+        if let Some(item) = table.take(key) {
+            item.number(0.0..=1.0)?;
+        }
+    }
+    if let Some(item) = table.take("local_only") {
+        item.boolean()?;
+    }
+    table.finish();
+    Some(())
 }
 
 fn labels(item: &Item<'_>) -> Option<Vec<Value>> {
@@ -206,7 +255,7 @@ fn labels(item: &Item<'_>) -> Option<Vec<Value>> {
     Some(labels)
 }
 
-fn examples(t: &mut Templates<'_>, item: &Item<'_>, names: &Names) -> Option<Expr> {
+pub(crate) fn examples(t: &mut Templates<'_>, item: &Item<'_>, names: &Names) -> Option<Expr> {
     for example in item.list("write `[{ input = \"…\", output = \"…\" }]`")? {
         let table = example.table()?;
         let complete = table.require("input").is_some() & table.require("output").is_some();

@@ -20,6 +20,7 @@ pub fn plan(server: &str, tool: &str) -> Plan {
     let step = Step::plain(STEP, Verb::Call { target: Target::Fixed(callee), with: reads("input", &[], &["input"]) });
     let workflow = Workflow {
         name: name.clone(),
+        agent: None,
         // The server knows what its tool takes.
         input_schema: json!({ "type": "object" }),
         output_schema: None,

@@ -1,5 +1,6 @@
 //! The workflows that a server exposes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,12 +23,13 @@ pub struct Served {
     pub place: Place,
     /// All that the folder has.
     pub checked: Checked,
-    /// Those of its workflows that are served.
+    /// Those of its workflows that are served, and the agents.
     pub workflows: Vec<Workflow>,
 }
 
-/// Loads what these paths name. A broken file in a folder is passed over; one that was named is an error.
-pub fn load(paths: &[PathBuf]) -> Result<Vec<Served>, Fault> {
+/// Loads what these paths name, or of that one agent only. A broken file in a folder is passed over; one that was named is an
+/// error.
+pub fn load(paths: &[PathBuf], agent: Option<&str>) -> Result<Vec<Served>, Fault> {
     paths
         .iter()
         .map(|path| {
@@ -35,7 +37,13 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Served>, Fault> {
             let checked = place.load()?;
             let wanted = place.file.as_deref().map(shown);
             let chosen = |workflow: &&Workflow| wanted.as_ref().is_none_or(|path| workflow.path == *path);
-            let workflows: Vec<Workflow> = checked.project.workflows.values().filter(chosen).cloned().collect();
+            let workflows = match agent {
+                Some(name) => vec![one_agent(&place, &checked, name)?],
+                None => {
+                    let workflows = checked.project.workflows.values().filter(chosen).cloned();
+                    workflows.chain(agents(&checked, chosen)).collect::<Vec<_>>()
+                }
+            };
             if workflows.is_empty() {
                 return Err(place.broken(&checked));
             }
@@ -44,10 +52,57 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Served>, Fault> {
         .collect()
 }
 
+/// The agents to serve. The project's own come first; of those that several workflows call the same, none can be named.
+fn agents(checked: &Checked, chosen: impl Fn(&&Workflow) -> bool) -> Vec<Workflow> {
+    let all = checked.project.agents.iter().filter(|(_, agent)| chosen(agent));
+    let (own, shared): (Vec<_>, Vec<_>) = all.partition(|(key, _)| key.contains('/'));
+    let mut agents: BTreeMap<&str, Vec<&Workflow>> = BTreeMap::new();
+    for (_, agent) in own.into_iter().filter(|(_, agent)| !checked.project.agents.contains_key(&agent.name)) {
+        agents.entry(&agent.name).or_default().push(agent);
+    }
+    let mut served: Vec<Workflow> = shared.into_iter().map(|(_, agent)| agent.clone()).collect();
+    for (name, found) in agents {
+        match found[..] {
+            [agent] => served.push(agent.clone()),
+            _ => tracing::warn!("not served: `{name}`, since several workflows have an agent of this name"),
+        }
+    }
+    served
+}
+
+/// The agent of this name: the file's own, if a file was named that has one, else the project's.
+pub fn one_agent(place: &Place, checked: &Checked, name: &str) -> Result<Workflow, Fault> {
+    let file = place.file.as_deref().map(shown);
+    let named = || checked.project.agents.iter().filter(|(_, agent)| agent.agent.as_deref() == Some(name));
+    let own = |path: &String| named().find(|(key, agent)| key.contains('/') && agent.path == *path);
+    let shared = || named().find(|(key, _)| !key.contains('/'));
+    let found = file.as_ref().and_then(own).or_else(shared).or_else(|| match named().collect::<Vec<_>>()[..] {
+        [only] if file.is_none() => Some(only),
+        _ => None,
+    });
+    if let Some((_, agent)) = found {
+        return Ok(agent.clone());
+    }
+    if named().next().is_some() {
+        let help = "name the file: --project FILE, or `antiphon serve FILE`";
+        return Err(Fault::usage(format!("several workflows have an agent `{name}`"), help));
+    }
+    if checked.has_errors() {
+        return Err(place.broken(checked));
+    }
+    let known: BTreeSet<&str> = checked.project.agents.values().filter_map(|agent| agent.agent.as_deref()).collect();
+    let help = match known.is_empty() {
+        true => format!("declare it: [agents.{name}], in antiphon.toml or in a workflow file"),
+        false => format!("there are: {}", known.into_iter().collect::<Vec<_>>().join(", ")),
+    };
+    Err(Fault::usage(format!("there is no agent `{name}`"), help))
+}
+
 /// The catalogue of what some paths name, kept up to date with the files.
 pub struct Shelf {
     world: Arc<World>,
     paths: Vec<PathBuf>,
+    agent: Option<String>,
     catalog: Catalog,
     seen: Vec<Stamp>,
 }
@@ -57,10 +112,10 @@ type Stamp = (PathBuf, u64, Option<SystemTime>);
 
 impl Shelf {
     /// Loads the workflows; servers and models are bound as far as the environment allows.
-    pub fn stock(world: Arc<World>, paths: Vec<PathBuf>) -> Result<Self, Fault> {
+    pub fn stock(world: Arc<World>, paths: Vec<PathBuf>, agent: Option<String>) -> Result<Self, Fault> {
         let seen = stamps(&paths);
-        let catalog = Catalog::new(offer(&world, &paths)?).map_err(unservable)?;
-        Ok(Self { world, paths, catalog, seen })
+        let catalog = Catalog::new(offer(&world, &paths, agent.as_deref())?).map_err(unservable)?;
+        Ok(Self { world, paths, agent, catalog, seen })
     }
 
     /// The catalogue; clones of it see later changes.
@@ -77,7 +132,7 @@ impl Shelf {
                 continue;
             }
             self.seen = now;
-            let renewed = offer(&self.world, &self.paths)
+            let renewed = offer(&self.world, &self.paths, self.agent.as_deref())
                 .and_then(|workflows| self.catalog.replace(workflows).map_err(unservable));
             match renewed {
                 Ok(()) => tracing::info!("the workflow files have changed and are served as they are now"),
@@ -89,9 +144,9 @@ impl Shelf {
     }
 }
 
-fn offer(world: &World, paths: &[PathBuf]) -> Result<Vec<Exposed>, Fault> {
+fn offer(world: &World, paths: &[PathBuf], agent: Option<&str>) -> Result<Vec<Exposed>, Fault> {
     let mut all = Vec::new();
-    for Served { place, checked, workflows } in load(paths)? {
+    for Served { place, checked, workflows } in load(paths, agent)? {
         for workflow in workflows {
             if let Err(fault) = world.admit(&place, &checked.project, &workflow) {
                 // Its calls will say the same; the others are not to suffer.
@@ -124,6 +179,7 @@ fn exposed(workflow: Workflow) -> Exposed {
     Exposed {
         description: workflow.description.unwrap_or_else(|| format!("Runs the workflow `{}`", workflow.name)),
         name: workflow.name,
+        agent: workflow.agent,
         title: None,
         input_schema: workflow.input_schema,
         output_schema: workflow.output_schema,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use antiphon_client::{Consent, ServerConfig, Session, Transport};
 use antiphon_models::{ModelConfig, OpenAiModel, Price};
+use antiphon_router::SamplingPolicy;
 use antiphon_workflow::env::{MissingVar, PROJECT_DIR, Variable, expand, model_variables, variables};
 use antiphon_workflow::{self as workflow, ModelDef, Project, ServerDef};
 use secrecy::SecretString;
@@ -110,13 +111,21 @@ impl<'a> Environment<'a> {
                 workflow::Session::Shared => Session::Shared,
                 workflow::Session::PerRun => Session::PerRun,
             }),
-            elicitation: match def.elicitation {
-                workflow::Consent::Allow => Consent::Allow,
-                workflow::Consent::Ask => Consent::Ask,
-                workflow::Consent::Deny => Consent::Deny,
-            },
+            elicitation: consent(def.elicitation),
             ..ServerConfig::new(key, transport)
         })
+    }
+
+    /// What a server may ask models.
+    pub fn sampling(&self, def: &ServerDef) -> SamplingPolicy {
+        let grant = def.sampling.as_ref().map(|grant| SamplingPolicy {
+            consent: consent(grant.consent),
+            models: grant.models.clone(),
+            tokens: grant.tokens,
+            calls: grant.calls,
+            rounds: grant.rounds,
+        });
+        grant.unwrap_or_default()
     }
 
     fn fill(&self, text: &str) -> Result<String, MissingVar> {
@@ -163,6 +172,14 @@ impl<'a> Environment<'a> {
         };
         let config = build().map_err(|error| wrong(&error))?;
         OpenAiModel::new(config).map(Arc::new).map_err(|error| wrong(&error))
+    }
+}
+
+fn consent(consent: workflow::Consent) -> Consent {
+    match consent {
+        workflow::Consent::Allow => Consent::Allow,
+        workflow::Consent::Ask => Consent::Ask,
+        workflow::Consent::Deny => Consent::Deny,
     }
 }
 

@@ -8,6 +8,8 @@ mod fault;
 mod input;
 mod key;
 mod late;
+#[cfg(feature = "local-model")]
+mod local;
 mod owner;
 mod project;
 mod sources;
@@ -30,6 +32,8 @@ use crate::fault::Fault;
 use crate::ui::live::Log;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "local-model")]
+    antiphon_local_model::settle(threads());
     let cli = cli::Cli::parse();
     log_to_stderr();
     // Commands to copy must not be broken into lines.
@@ -50,6 +54,12 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(fault) => report(&fault),
     }
+}
+
+/// With how many threads the local model computes, when `ANTIPHON_MODEL_THREADS` says so.
+#[cfg(feature = "local-model")]
+fn threads() -> Option<std::num::NonZeroUsize> {
+    std::env::var("ANTIPHON_MODEL_THREADS").ok()?.parse().ok()
 }
 
 fn report(fault: &Fault) -> ExitCode {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use antiphon_engine::{CallContext, CallFailure, CallOutcome, Effects, Prepared, RunId, RunInfo};
+use antiphon_engine::{CallContext, CallFailure, CallOutcome, Effects, Prepared, RouteKey, RunId, RunInfo};
 use antiphon_kernel::{CallSpec, Entry, ErrorKind, What};
 use antiphon_models::Models;
 use antiphon_router::Router;
@@ -13,7 +13,10 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use crate::fault::Fault;
+use crate::key;
 use crate::late::{Environment, Lent};
+#[cfg(feature = "local-model")]
+use crate::local;
 use crate::owner::verbs::Tools;
 use crate::project::Place;
 use crate::sources::Sources;
@@ -29,6 +32,9 @@ pub struct World {
     lent: Mutex<Lent>,
 }
 
+/// Stands for all models.
+const AUTO: &str = "auto";
+
 /// What the router knows already.
 #[derive(Default)]
 struct Bound {
@@ -41,13 +47,9 @@ impl World {
     pub fn new(store: &Store) -> Result<Self, Fault> {
         let sources = Sources::at(&store.sources)
             .map_err(|e| Fault::internal(format!("can't read {}: {e}", store.sources.display())))?;
-        Ok(Self {
-            router: Router::new(),
-            trust: Trust::at(&store.trusted),
-            sources,
-            bound: Mutex::default(),
-            lent: Mutex::default(),
-        })
+        let router = Router::new();
+        router.set_route_key(RouteKey::new(&key::load(&store.key)?));
+        Ok(Self { router, trust: Trust::at(&store.trusted), sources, bound: Mutex::default(), lent: Mutex::default() })
     }
 
     /// Takes variables that this process may lack.
@@ -62,7 +64,7 @@ impl World {
     pub fn admit(&self, place: &Place, project: &Project, workflow: &Workflow) -> Result<(), Fault> {
         // First, so that a call that fails for want of a variable or of consent says so when it is made.
         let file = std::fs::canonicalize(&workflow.path).unwrap_or_else(|_| PathBuf::from(&workflow.path));
-        self.remember(&workflow.name, &file)?;
+        self.remember(&workflow.plan.root, &file)?;
         self.check(place, project, &workflow.servers_used, &workflow.models_used)?;
         self.bind(place, project, &workflow.servers_used, &workflow.models_used)
     }
@@ -142,6 +144,27 @@ impl World {
         let defs: BTreeMap<_, _> = servers.iter().filter_map(|key| Some((key, project.servers.get(key)?))).collect();
         self.trust.require(defs.iter().filter_map(|(key, def)| CommandLine::of(key, def)))?;
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        // Models first: a server is offered sampling if there is one that may answer it.
+        let granted = defs.values().filter_map(|def| def.sampling.as_ref()).flat_map(|grant| &grant.models);
+        let wanted: BTreeSet<&String> = models.iter().chain(granted).collect();
+        for (key, def) in &project.models {
+            match environment.model(key, def) {
+                Ok(model) if wanted.contains(key) => bound.models.insert(key.clone(), model),
+                Err(fault) if wanted.contains(key) => return Err(fault),
+                // Whoever is chosen from must be ready.
+                Ok(model) if wanted.contains(&AUTO.to_owned()) => bound.models.insert(key.clone(), model),
+                Err(fault) => tracing::debug!(model = key, "is not among those to choose from: {}", fault.message()),
+                Ok(_) => {}
+            }
+        }
+        #[cfg(feature = "local-model")]
+        if !project.models.contains_key(local::NAME)
+            && !bound.models.names().any(|name| name == local::NAME)
+            && wanted.iter().any(|name| [local::NAME, AUTO].contains(&name.as_str()))
+        {
+            bound.models.insert(local::NAME, local::model()?);
+        }
+        self.router.set_models(bound.models.clone());
         for (key, def) in defs {
             let config = environment.server(key, def).map_err(|missing| {
                 Fault::usage(
@@ -149,22 +172,16 @@ impl World {
                     "export it where the process that owns the runs was started",
                 )
             })?;
-            self.router.set_server(key.clone(), config);
+            self.router.set_asking_server(key.clone(), config, environment.sampling(def));
             bound.servers.insert(key.clone());
-        }
-        let defs: Vec<_> = models.iter().filter_map(|key| Some((key, project.models.get(key)?))).collect();
-        if !defs.is_empty() {
-            for (key, def) in defs {
-                bound.models.insert(key.clone(), environment.model(key, def)?);
-            }
-            self.router.set_models(bound.models.clone());
         }
         Ok(())
     }
 
     /// Binds what a call of a run needs, if this process does not know it yet: the run was started in another.
-    fn rebind(&self, run: &RunInfo, what: &What) -> Result<(), Fault> {
-        let (servers, models) = self.unknown(what);
+    fn rebind(&self, run: &RunInfo, what: &What, args: &Value) -> Result<(), Fault> {
+        let (mut servers, models) = self.unknown(what);
+        servers.extend(self.unknown_in(args, what));
         if servers.is_empty() && models.is_empty() {
             return Ok(());
         }
@@ -177,19 +194,32 @@ impl World {
     fn unknown(&self, what: &What) -> (BTreeSet<String>, BTreeSet<String>) {
         let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
         match what {
-            What::Tool { server, .. } | What::Read { server } => {
+            What::Tool { server, .. } | What::Read { server } | What::Sampling { server, .. } => {
                 let unknown = (!bound.servers.contains(server)).then(|| server.clone());
                 (unknown.into_iter().collect(), BTreeSet::new())
             }
             What::Sample { models } => {
-                let unknown = models.iter().filter(|model| !bound.models.names().any(|name| name == *model));
+                let known = |model: &str| match model {
+                    AUTO => bound.models.names().next().is_some(),
+                    model => bound.models.names().any(|name| name == model),
+                };
+                let unknown = models.iter().filter(|model| !known(model));
                 (BTreeSet::new(), unknown.cloned().collect())
             }
         }
     }
 
-    fn ready(&self, run: &RunInfo, call: &CallSpec) -> Result<(), CallFailure> {
-        self.rebind(run, &call.what).map_err(|fault| {
+    /// The servers whose tools a sample's model is to be told of.
+    fn unknown_in(&self, args: &Value, what: &What) -> Vec<String> {
+        let What::Sample { .. } = what else { return Vec::new() };
+        let bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        let tools = args.get("tools").and_then(Value::as_array).into_iter().flatten();
+        let servers = tools.filter_map(|tool| tool.get("server")?.as_str());
+        servers.filter(|server| !bound.servers.contains(*server)).map(str::to_owned).collect()
+    }
+
+    fn ready(&self, run: &RunInfo, call: &CallSpec, args: &Value) -> Result<(), CallFailure> {
+        self.rebind(run, &call.what, args).map_err(|fault| {
             let help = fault.help().map(|help| format!("; {help}")).unwrap_or_default();
             CallFailure { kind: ErrorKind::Unavailable, message: format!("{}{help}", fault.message()), in_doubt: false }
         })
@@ -199,7 +229,7 @@ impl World {
 #[async_trait]
 impl Effects for World {
     async fn prepare(&self, run: &RunInfo, call: &CallSpec) -> Result<Prepared, CallFailure> {
-        self.ready(run, call)?;
+        self.ready(run, call, &Value::Null)?;
         self.router.prepare(run, call).await
     }
 
@@ -211,12 +241,15 @@ impl Effects for World {
         entry: Entry,
         context: CallContext,
     ) -> CallOutcome {
-        if let Err(failure) = self.ready(run, call) {
+        if let Err(failure) = self.ready(run, call, &args) {
             // A task of the server's may go on without us: nobody can say how it ends.
             let in_doubt = matches!(entry, Entry::Attach { .. });
             return CallOutcome::Failed(CallFailure { in_doubt, ..failure });
         }
-        self.router.run(run, call, args, entry, context).await
+        let routed = self.router.run(run, call, args, entry, context);
+        #[cfg(feature = "local-model")]
+        let routed = antiphon_local_model::on_behalf_of(run.id.to_string(), routed);
+        routed.await
     }
 
     async fn release(&self, run: &RunId) {

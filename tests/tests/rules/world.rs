@@ -45,7 +45,7 @@ impl World {
     }
 
     pub fn start(&mut self) {
-        self.feed(EventKind::Started { key: "key".to_owned(), input: ValueRef::inline(json!({})) });
+        self.feed(EventKind::Started { key: "key".to_owned(), input: ValueRef::inline(json!({})), route: Vec::new() });
         self.go_on();
     }
 
@@ -70,7 +70,7 @@ impl World {
                 }
                 Command::Prepare { op, call } => {
                     let class = call.declared.unwrap_or(EffectClass::AtMostOnce);
-                    self.feed(EventKind::Prepared { op, class, fingerprint: None });
+                    self.feed(EventKind::Prepared { op, class, fingerprint: None, price: None });
                 }
                 Command::Call { op, call, .. } => self.calls.push((op, call)),
                 Command::Timer { op, due } => {
@@ -111,6 +111,7 @@ impl World {
                     kind,
                     message: "scripted".to_owned(),
                     in_doubt,
+                    usage: None,
                 };
                 let event = match tool.as_str() {
                     "fail" => failed(ErrorKind::Tool, false),

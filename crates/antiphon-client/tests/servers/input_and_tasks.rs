@@ -102,7 +102,7 @@ async fn nobody_is_asked_without_consent() {
     assert_eq!((error.kind, error.in_doubt), (ErrorKind::Denied, false));
     assert_eq!(error.to_string(), "server `fixture` asked a question without being granted `elicitation`");
     let error = call(&modern, "sample", json!({})).await.unwrap_err();
-    assert_eq!(error.to_string(), "server `fixture` asked for `sampling/createMessage`, which it was not offered");
+    assert_eq!(error.to_string(), "server `fixture` asked a model without being granted `sampling`");
 }
 
 #[tokio::test]

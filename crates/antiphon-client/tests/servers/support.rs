@@ -75,7 +75,7 @@ pub fn answering(run: &str) -> (CallContext, Seen<(String, Value)>) {
     cx.run = Some(run.into());
     cx.ask = Arc::new(move |name, request| {
         keep.lock().map(|mut seen| seen.push((name, request))).unwrap_or_default();
-        Box::pin(async { json!({ "action": "accept", "content": { "colour": "red" } }) })
+        Box::pin(async { Ok(json!({ "action": "accept", "content": { "colour": "red" } })) })
     });
     (cx, seen)
 }

@@ -11,7 +11,7 @@ use antiphon_engine::{
 };
 use antiphon_kernel::{
     Action, Answer, By, CallSpec, Callee, Dep, EffectClass, Entry, ErrorKind, Expr, Form, Graph, KERNEL_VERSION,
-    Limits, Plan, Record, Source, Step, Target, Verb, Wait, What, Workflow,
+    Limits, Plan, Record, Source, Step, Target, Terms, Verb, Wait, What, Workflow,
 };
 use async_trait::async_trait;
 use indexmap::IndexMap;
@@ -91,7 +91,7 @@ impl Effects for World {
         if matches!(&call.what, What::Tool { tool, .. } if tool == "slow") {
             self.preparations.acquire().await.unwrap().forget();
         }
-        Ok(Prepared { class: call.declared.unwrap_or(EffectClass::AtMostOnce), fingerprint: None })
+        Ok(Prepared { class: call.declared.unwrap_or(EffectClass::AtMostOnce), fingerprint: None, price: None })
     }
 
     async fn run(
@@ -140,7 +140,7 @@ impl Effects for World {
                 let request = json!({ "method": "elicitation/create", "params": {
                     "message": "Sure?", "requestedSchema": { "type": "object", "properties": { "sure": { "type": "boolean" } }, "required": ["sure"] },
                 }});
-                let answer = (context.ask)("sure".into(), request).await;
+                let answer = (context.ask)("sure".into(), request, Terms::default()).await;
                 done(json!({ "action": answer.action.as_str(), "content": answer.content }))
             }
             "rounds" => match entry {
@@ -154,6 +154,7 @@ impl Effects for World {
                         json!({ "method": "elicitation/create", "params": { "message": "Who?" } }),
                     )]),
                     state: Some("s".repeat(50_000).into()),
+                    terms: Terms::default(),
                 },
             },
             "detaches" => match entry {
@@ -222,7 +223,7 @@ pub fn plan(steps: Vec<Step>) -> Arc<Plan> {
         "properties": { "word": { "type": "string", "default": "hello" }, "count": { "type": "integer" } },
     });
     let body = Graph { steps, output: None };
-    let workflow = Workflow { name: "test".into(), input_schema, output_schema: None, body };
+    let workflow = Workflow { name: "test".into(), agent: None, input_schema, output_schema: None, body };
     Arc::new(Plan {
         kernel: KERNEL_VERSION,
         root: "test".into(),
@@ -236,7 +237,7 @@ pub fn with_output(plan: &Plan, entries: &[(&str, Expr)]) -> Arc<Plan> {
     let mut plan = plan.clone();
     let output: IndexMap<String, Expr> =
         entries.iter().map(|(name, expr)| ((*name).to_owned(), expr.clone())).collect();
-    plan.workflows.get_mut("test").unwrap().body.output = Some(output);
+    plan.workflows.get_mut("test").unwrap().body.output = Some(antiphon_kernel::Output::Table(output));
     Arc::new(plan)
 }
 
@@ -247,6 +248,7 @@ pub fn request(plan: &Arc<Plan>) -> StartRun {
         input: json!({}),
         ttl: Duration::from_secs(3_600),
         idempotency_key: None,
+        route: Vec::new(),
     }
 }
 

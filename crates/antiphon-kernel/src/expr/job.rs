@@ -10,6 +10,7 @@ use super::eval::Eval;
 use super::schema::{validate, with_defaults};
 use super::scope::{Names, fetch};
 use super::syntax::{self, Kind};
+use super::turn;
 use super::value::{Budget, Nothing, Stop, copy, json_text, kind};
 use super::{Values, time};
 use crate::{ErrorKind, Evaluated, Job, Record, Scope, Slot, Source, StepError, ValueRef, Want};
@@ -109,6 +110,7 @@ impl Work<'_> {
                 items.iter().map(|item| self.source(item)).collect::<Result<_, _>>().map(Json::Array)
             }
             Source::Map(entries) => self.map(entries).map(Json::Object),
+            Source::Apply(function, entries) => Ok(turn::apply(*function, self.map(entries)?)),
         }
     }
 

@@ -25,6 +25,7 @@ mod schema;
 mod scope;
 mod syntax;
 mod time;
+mod turn;
 mod value;
 
 use std::sync::Arc;

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use super::Run;
 use super::iterate::without;
-use super::state::{IterationEnd, Open, Phase, Spot, Why};
-use crate::{Action, Answer, Asking, By, Command, Question, StepStatus, ValueRef, Verb};
+use super::sampling::is_sampling;
+use super::state::{IterationEnd, Open, Phase, Spot, Wanted, Why};
+use crate::{Action, Answer, Asking, By, Command, Entry, Question, StepStatus, Terms, ValueRef, Verb, What};
 
 impl Run<'_> {
     pub(super) fn open_question(&mut self, key: String, spot: &Spot, by: By, ask: Asking, why: Why) {
@@ -32,53 +33,79 @@ impl Run<'_> {
     }
 
     /// A call in flight asks through a pushed request.
-    pub(super) fn asked(&mut self, op: &str, name: &str, request: &Value) {
-        let Some(spot) = self.state.ops.get(op).map(|op| op.spot.clone()) else {
+    pub(super) fn asked(&mut self, op: &str, name: &str, request: &Value, terms: &Terms) {
+        let asker = self.state.ops.get(op).and_then(|found| match found.command.as_ref()? {
+            Command::Call { call, .. } => match &call.what {
+                What::Tool { server, .. } | What::Read { server } => Some((found.spot.clone(), server.clone())),
+                What::Sample { .. } | What::Sampling { .. } => None,
+            },
+            _ => None,
+        });
+        let Some((spot, server)) = asker else {
             let answer = Answer { action: Action::Cancel, content: None };
             return self.out.push(Command::Answer { op: op.to_owned(), name: name.to_owned(), answer });
         };
-        let Some(iteration) = self.iteration(&spot) else { return };
+        let wanted = Wanted {
+            key: format!("{op}?{name}"),
+            path: format!("{}?{name}", self.path(&spot)),
+            spot,
+            server,
+            request: request.clone(),
+            terms: terms.clone(),
+            why: Why::Pushed { op: op.to_owned(), name: name.to_owned() },
+        };
+        if is_sampling(request) {
+            return self.sampling_asked(wanted);
+        }
+        let Some(iteration) = self.iteration(&wanted.spot) else { return };
         match iteration.asked.answers.get(name).cloned() {
             // The call was repeated, and asks again what was answered already.
-            Some(Some(answer)) => {
-                self.out.push(Command::Answer { op: op.to_owned(), name: name.to_owned(), answer });
-            }
+            Some(Some(answer)) => self.hand_over(&wanted.spot, wanted.why, &answer),
             Some(None) => {}
             None => {
                 iteration.asked.answers.insert(name.to_owned(), None);
-                let server = match self.state.ops.get(op).and_then(|op| op.command.as_ref()) {
-                    Some(Command::Call { call, .. }) => match &call.what {
-                        crate::What::Tool { server, .. } | crate::What::Read { server } => server.clone(),
-                        crate::What::Sample { .. } => String::new(),
-                    },
-                    _ => String::new(),
-                };
-                let ask = Asking::Relayed { server, request: request.clone() };
-                let why = Why::Pushed { op: op.to_owned(), name: name.to_owned() };
-                self.open_question(format!("{op}?{name}"), &spot, By::Human, ask, why);
+                self.admit(wanted);
             }
+        }
+    }
+
+    /// A call that has lost its outcome is made again: it will ask again what it asked.
+    pub(super) fn ask_again(&mut self, spot: &Spot, command: Option<&Command>) {
+        if let Some(Command::Call { entry: Entry::Fresh, .. }) = command
+            && let Some(iteration) = self.iteration(spot)
+        {
+            iteration.asked.samples.iter_mut().for_each(|sample| sample.claimed = false);
         }
     }
 
     pub(super) fn answered(&mut self, key: &str, answer: &Answer) {
         let Some(open) = self.state.questions.remove(key) else { return };
-        let spot = open.spot;
         match open.why {
-            Why::Step => self.step_answered(&spot, answer),
-            Why::Doubt { error } => self.resolved(&spot, error, answer),
+            Why::Step => self.step_answered(&open.spot, answer),
+            Why::Doubt { error } => self.resolved(&open.spot, error, answer),
+            Why::Sampling { op, name } => self.sampling_answered(&op, name, answer),
+            Why::Consent { server, sampling } => self.consented(&server, sampling, answer),
+            why => self.hand_over(&open.spot, why, answer),
+        }
+    }
+
+    /// Gives the call that asked its answer.
+    pub(super) fn hand_over(&mut self, spot: &Spot, why: Why, answer: &Answer) {
+        match why {
             Why::Needed { name } => {
-                let Some(iteration) = self.iteration(&spot) else { return };
+                let Some(iteration) = self.iteration(spot) else { return };
                 iteration.asked.answers.insert(name, Some(answer.clone()));
                 if iteration.asked.answers.values().all(Option::is_some) {
-                    self.again(&spot);
+                    self.again(spot);
                 }
             }
             Why::Pushed { op, name } => {
-                if let Some(iteration) = self.iteration(&spot) {
+                if let Some(iteration) = self.iteration(spot) {
                     iteration.asked.answers.insert(name.clone(), Some(answer.clone()));
                 }
                 self.out.push(Command::Answer { op, name, answer: answer.clone() });
             }
+            _ => {}
         }
     }
 
@@ -106,7 +133,7 @@ impl Run<'_> {
         self.end_iteration(spot, end);
     }
 
-    /// Closes the questions of an iteration.
+    /// Closes the questions of an iteration, and gives up what it asks models.
     pub(super) fn withdraw_of(&mut self, spot: &Spot) {
         let keys: Vec<String> =
             self.state.questions.iter().filter(|(_, open)| open.spot == *spot).map(|(key, _)| key.clone()).collect();
@@ -114,6 +141,7 @@ impl Run<'_> {
             self.state.questions.remove(&key);
             self.out.push(Command::Withdraw { key });
         }
+        self.drop_samplings_of(spot);
     }
 }
 

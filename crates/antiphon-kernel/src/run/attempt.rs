@@ -75,17 +75,17 @@ impl Run<'_> {
             let chosen = self.iteration(spot).and_then(|iteration| iteration.callee.clone());
             if chosen.is_none() {
                 let name = values.first().and_then(ValueRef::as_inline).and_then(|name| name.as_str()).unwrap_or("");
-                let Some(callee) = among.get(name) else {
+                let Some(callee) = Target::chosen(among, name) else {
                     let names = among.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-                    let message = format!("`call` yields `{name}`, which is none of {names}");
-                    return self.fail_iteration(spot, StepError { kind: ErrorKind::Template, message });
+                    let message = format!("`{name}` can't be called here; what can is {names}");
+                    return self.fail_iteration(spot, StepError { kind: ErrorKind::Denied, message });
                 };
                 if let Some(iteration) = self.iteration(spot) {
                     iteration.callee = Some(callee.clone());
                 }
                 if matches!(callee, Callee::Workflow { .. }) {
                     // The input's schema is known only now.
-                    let (jobs, scope) = (vec![self.arguments(callee, with)], self.sees(spot, &[with], None));
+                    let (jobs, scope) = (vec![self.arguments(&callee, with)], self.sees(spot, &[with], None));
                     let op = format!("{}?args", self.path(spot));
                     return self.owe(op.clone(), spot.clone(), Purpose::Args, Command::Eval { op, jobs, scope });
                 }
@@ -177,8 +177,8 @@ impl Run<'_> {
     fn enter_workflow(&mut self, spot: &Spot, name: String, input: ValueRef) {
         let depth = self.state.scopes.get(&spot.scope).map_or(1, |scope| scope.depth) + 1;
         if depth > self.plan.limits.depth {
-            let message =
-                format!("workflows would nest {depth} deep; the limit is {} (`limits.depth`)", self.plan.limits.depth);
+            let (limit, route) = (self.plan.limits.depth, self.route(&spot.scope).join(" → "));
+            let message = format!("calls would nest deeper than {limit} (`limits.depth`): {route} → …");
             return self.fail_iteration(spot, StepError { kind: ErrorKind::Budget, message });
         }
         let path = self.path(spot);
@@ -278,12 +278,16 @@ impl Run<'_> {
         let ops: Vec<String> =
             self.state.ops.iter().filter(|(_, op)| op.spot == *spot).map(|(id, _)| id.clone()).collect();
         for id in ops {
-            // The bound of a `repeat` outlives its attempts.
-            if self.state.ops.get(&id).is_some_and(|op| op.purpose == Purpose::Within) {
+            // The bound of a `repeat` outlives its attempts, and samplings have a way of their own to end.
+            let purpose = self.state.ops.get(&id).map(|op| op.purpose);
+            if matches!(purpose, Some(Purpose::Within | Purpose::Sampling)) {
                 continue;
             }
             match self.take(&id).map(|op| op.purpose) {
-                Some(Purpose::Call { .. }) => self.out.push(Command::CancelCall { op: id }),
+                Some(Purpose::Call { .. }) => {
+                    self.forfeit(spot);
+                    self.out.push(Command::CancelCall { op: id });
+                }
                 Some(Purpose::Timeout | Purpose::Every | Purpose::Backoff | Purpose::Again | Purpose::Wait) => {
                     self.out.push(Command::CancelTimer { op: id });
                 }

@@ -1,62 +1,223 @@
-//! The ledger: reserved at dispatch, settled at completion.
+//! The ledger: set aside at dispatch, settled at completion, so that what runs side by side can't use the same tokens twice.
 
 use serde_json::Value;
 
 use super::Run;
-use super::state::Spot;
-use crate::{ErrorKind, StepError, Usage, ValueRef, Verb};
+use super::state::{Parked, Phase, Reserved, Spot, Wanted};
+use crate::{ErrorKind, LimitMode, Price, Source, StepError, Usage, ValueRef, Verb};
+
+/// An answer of fewer tokens is not worth asking for, unless no more were wanted.
+const SHORTEST_ANSWER: u64 = 16;
+
+/// Whether there is enough left.
+pub(super) enum Fit {
+    /// For this.
+    Now(Reserved),
+    /// Not before others have settled.
+    Later,
+    /// Not any more.
+    Never(StepError),
+}
 
 impl Run<'_> {
     /// Counts one call, if there is one left, and some working time.
     pub(super) fn charge_call(&mut self) -> Result<(), StepError> {
         let limits = &self.plan.limits;
         if self.state.used.calls >= limits.calls {
-            return Err(spent(format!("all {} calls of the run are used (`limits.calls`)", limits.calls)));
+            self.over("calls", format!("all {} calls of the run are used (`limits.calls`)", limits.calls))?;
         }
         if self.working_left() == 0 {
             let message = format!("the run has worked for {} ms (`limits.duration`)", limits.duration_ms);
-            return Err(spent(message));
+            self.over("duration", message)?;
         }
         self.state.used.calls += 1;
         Ok(())
     }
 
-    /// Sets tokens aside for a sample: what it may answer, and about what it asks.
-    pub(super) fn reserve(&mut self, spot: &Spot) -> Result<(), StepError> {
-        let limits = &self.plan.limits;
-        let Some(Verb::Sample { max_tokens, .. }) = self.step_of(spot).map(|step| &step.verb) else { return Ok(()) };
-        let args = self.iteration(spot).and_then(|iteration| iteration.args.clone());
-        let wanted = max_tokens + args.map_or(0, |args| bytes(&args) / 4);
-        let promised = self.state.used.tokens + self.state.reserved_tokens;
-        if promised + wanted > limits.tokens {
-            let left = limits.tokens.saturating_sub(promised);
-            return Err(spent(format!(
-                "the sample may use {wanted} tokens, and {left} of {} are left (`limits.tokens`)",
-                limits.tokens
-            )));
+    /// A limit is passed: an error, or, where limits are only watched, a note.
+    fn over(&mut self, limit: &str, message: String) -> Result<(), StepError> {
+        match self.plan.limits.mode {
+            LimitMode::Enforce => Err(spent(message)),
+            LimitMode::Audit => {
+                self.state.overrun.entry(limit.to_owned()).or_insert(message);
+                Ok(())
+            }
         }
-        if let Some(limit) = limits.cost_usd
-            && self.state.used.cost_usd >= limit
-        {
-            return Err(spent(format!("the run has cost {limit} US dollars (`limits.cost_usd`)")));
-        }
-        self.state.reserved_tokens += wanted;
-        if let Some(iteration) = self.iteration(spot) {
-            iteration.reserved = wanted;
-        }
-        Ok(())
     }
 
-    /// Gives back what an attempt reserved.
+    /// Sets aside what a step's sample may take. `false` if others have to settle first.
+    pub(super) fn reserve(&mut self, spot: &Spot) -> Result<bool, StepError> {
+        let wanted = self.wanted_by(spot);
+        match self.fit(wanted) {
+            Fit::Never(error) => Err(error),
+            Fit::Later => Ok(false),
+            Fit::Now(reserved) => {
+                self.set_aside(reserved);
+                if let Some(iteration) = self.iteration(spot) {
+                    iteration.reserved = reserved;
+                }
+                Ok(true)
+            }
+        }
+    }
+
+    fn wanted_by(&mut self, spot: &Spot) -> Reserved {
+        let Some(Verb::Sample { max_tokens, request, .. }) = self.step_of(spot).map(|step| &step.verb) else {
+            return Reserved::default();
+        };
+        let Some(iteration) = self.iteration(spot) else { return Reserved::default() };
+        let prompt = iteration.args.as_ref().map_or(0, |args| tokens(bytes(args)));
+        Reserved::of(prompt, *max_tokens, mended(&request.source), iteration.price)
+    }
+
+    /// Whether the run has so much left.
+    fn fit(&mut self, wanted: Reserved) -> Fit {
+        let limits = &self.plan.limits;
+        let (used, reserved) = (self.state.used, self.state.reserved);
+        let tokens_left = limits.tokens.saturating_sub(used.tokens);
+        if wanted.tokens + reserved.tokens > tokens_left {
+            if wanted.tokens <= tokens_left && limits.mode == LimitMode::Enforce {
+                return Fit::Later;
+            }
+            let message = format!(
+                "the sample may use {} tokens, and {tokens_left} of {} are left (`limits.tokens`)",
+                wanted.tokens, limits.tokens
+            );
+            if let Err(error) = self.over("tokens", message) {
+                return Fit::Never(error);
+            }
+        }
+        if let Some(limit) = limits.cost_usd {
+            if used.cost_usd + reserved.cost_usd + wanted.cost_usd > limit
+                && used.cost_usd + wanted.cost_usd <= limit
+                && limits.mode == LimitMode::Enforce
+            {
+                return Fit::Later;
+            }
+            if used.cost_usd + wanted.cost_usd > limit || used.cost_usd >= limit {
+                let message = format!(
+                    "the sample may cost {:.4} US dollars, and {:.4} of {limit} are left (`limits.cost_usd`)",
+                    wanted.cost_usd,
+                    limit - used.cost_usd
+                );
+                if let Err(error) = self.over("cost_usd", message) {
+                    return Fit::Never(error);
+                }
+            }
+        }
+        Fit::Now(wanted)
+    }
+
+    /// Whether the run and the server have enough left for what the server asks of a model, and how many tokens its answer may
+    /// have: fewer than it asks for, when that is what is left.
+    pub(super) fn fit_sampling(&mut self, wanted: &Wanted) -> (Fit, u64) {
+        let Some(terms) = &wanted.terms.sampling else { return (Fit::Now(Reserved::default()), 0) };
+        let params = wanted.request.get("params").unwrap_or(&Value::Null);
+        let asked = params.get("maxTokens").and_then(Value::as_u64).unwrap_or(terms.max_tokens);
+        let (prompt, answer) = (tokens(length(params)), asked.min(terms.max_tokens).max(1));
+        let mended = params.get("tools").is_some();
+        let reserved = |answer| Reserved::of(prompt, answer, mended, terms.price);
+        let never = |message| (Fit::Never(spent(message)), 0);
+
+        let edge = self.state.edges.get(&wanted.server).cloned().unwrap_or_default();
+        if terms.calls.is_some_and(|limit| edge.calls >= limit) {
+            return never(format!("all {} samples of this server are used (`sampling.limits.calls`)", edge.calls));
+        }
+        let whole = reserved(answer);
+        let of_edge = terms.tokens.map_or(u64::MAX, |limit| limit.saturating_sub(edge.tokens));
+        if whole.tokens + edge.reserved_tokens > of_edge && edge.reserved_tokens > 0 {
+            return (Fit::Later, 0);
+        }
+        let of_run = match self.plan.limits.mode {
+            LimitMode::Enforce => self.plan.limits.tokens.saturating_sub(self.state.used.tokens),
+            LimitMode::Audit => u64::MAX,
+        };
+        if whole.tokens + self.state.reserved.tokens > of_run && self.state.reserved.tokens > 0 {
+            return (Fit::Later, 0);
+        }
+        let left = of_edge.min(of_run);
+        let granted = if whole.tokens <= left { answer } else { shortened(left, reserved(0).tokens, answer, mended) };
+        if granted < answer.min(SHORTEST_ANSWER) {
+            let limit = if of_edge <= of_run { "sampling.limits.tokens" } else { "limits.tokens" };
+            return never(format!("it may use {} tokens, and {left} are left (`{limit}`)", whole.tokens));
+        }
+        (self.fit(reserved(granted)), granted)
+    }
+
+    pub(super) fn set_aside(&mut self, reserved: Reserved) {
+        self.state.reserved.tokens += reserved.tokens;
+        self.state.reserved.cost_usd += reserved.cost_usd;
+    }
+
+    /// Takes back what was set aside.
+    pub(super) fn put_back(&mut self, reserved: Reserved) {
+        let all = &mut self.state.reserved;
+        all.tokens = all.tokens.saturating_sub(reserved.tokens);
+        // Sums of fractions do not come out even.
+        all.cost_usd = if all.tokens == 0 { 0.0 } else { (all.cost_usd - reserved.cost_usd).max(0.0) };
+    }
+
+    /// Takes back what was set aside for an attempt.
     pub(super) fn release(&mut self, spot: &Spot) {
-        let reserved = self.iteration(spot).map_or(0, |iteration| std::mem::take(&mut iteration.reserved));
-        self.state.reserved_tokens = self.state.reserved_tokens.saturating_sub(reserved);
+        let reserved = self.iteration(spot).map(|iteration| std::mem::take(&mut iteration.reserved));
+        self.put_back(reserved.unwrap_or_default());
+    }
+
+    /// What was set aside for an attempt counts as used: nobody will say what was.
+    pub(super) fn forfeit(&mut self, spot: &Spot) {
+        let reserved = self.iteration(spot).map_or_else(Reserved::default, |iteration| iteration.reserved);
+        self.release(spot);
+        self.use_up(reserved.into());
     }
 
     pub(super) fn settle_usage(&mut self, spot: &Spot, usage: Usage) {
         self.release(spot);
+        self.use_up(usage);
+    }
+
+    /// Likewise of an attempt that failed.
+    pub(super) fn settle_failed(&mut self, spot: &Spot, kind: ErrorKind, usage: Option<Usage>) {
+        match usage {
+            Some(usage) => self.settle_usage(spot, usage),
+            None if kind == ErrorKind::Timeout => self.forfeit(spot),
+            None => self.release(spot),
+        }
+    }
+
+    pub(super) fn use_up(&mut self, usage: Usage) {
         self.state.used.tokens += usage.tokens;
         self.state.used.cost_usd += usage.cost_usd;
+    }
+
+    /// Lets samples go on that waited for others to settle, in the order in which they came.
+    pub(super) fn unpark(&mut self) {
+        while let Some(first) = self.state.parked.first().cloned() {
+            let fit = match &first {
+                Parked::Step(spot) => {
+                    let wanted = self.wanted_by(spot);
+                    self.fit(wanted)
+                }
+                Parked::Sampling(wanted) => self.fit_sampling(wanted).0,
+            };
+            if matches!(fit, Fit::Later) {
+                return;
+            }
+            self.state.parked.remove(0);
+            match first {
+                Parked::Step(spot) => self.sample(&spot),
+                Parked::Sampling(wanted) => self.dispatch_sampling(*wanted),
+            }
+        }
+    }
+
+    /// Makes a step's sample wait until others have settled.
+    pub(super) fn park(&mut self, spot: &Spot) {
+        self.set_phase(spot, Phase::Waiting);
+        self.state.parked.push(Parked::Step(spot.clone()));
+    }
+
+    pub(super) fn too_deep(&self, route: &str) -> StepError {
+        spent(format!("calls would nest deeper than {} (`limits.depth`): {route}", self.plan.limits.depth))
     }
 
     /// Milliseconds of working time that are left.
@@ -78,22 +239,57 @@ impl Run<'_> {
     }
 }
 
-fn spent(message: String) -> StepError {
+impl Reserved {
+    /// For a prompt and an answer of so many tokens. An answer that may have to be `mended` is asked for twice, and the second
+    /// time the first one is part of the prompt.
+    fn of(prompt: u64, answer: u64, mended: bool, price: Option<Price>) -> Self {
+        let (read, written) = if mended { (2 * prompt + answer, 2 * answer) } else { (prompt, answer) };
+        let price = price.unwrap_or_default();
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let cost_usd = (read as f64 * price.input + written as f64 * price.output) / 1e6;
+        Self { tokens: read.saturating_add(written), cost_usd }
+    }
+}
+
+impl From<Reserved> for Usage {
+    fn from(reserved: Reserved) -> Self {
+        Self { tokens: reserved.tokens, cost_usd: reserved.cost_usd }
+    }
+}
+
+/// How long an answer fits into what is left after the prompt.
+fn shortened(left: u64, prompt: u64, answer: u64, mended: bool) -> u64 {
+    (left.saturating_sub(prompt) / if mended { 3 } else { 1 }).min(answer)
+}
+
+/// Whether an answer to this request is asked for again when it does not fit.
+fn mended(request: &Source) -> bool {
+    let (Source::Map(entries) | Source::Apply(_, entries)) = request else { return true };
+    entries.keys().any(|key| matches!(key.as_str(), "choose" | "schema" | "tools"))
+}
+
+pub(super) fn spent(message: String) -> StepError {
     StepError { kind: ErrorKind::Budget, message }
+}
+
+/// About how many tokens so many bytes of text are.
+fn tokens(bytes: u64) -> u64 {
+    bytes / 4
 }
 
 /// About how long a value is as text.
 fn bytes(value: &ValueRef) -> u64 {
-    fn of(value: &Value) -> u64 {
-        match value {
-            Value::String(text) => text.len() as u64,
-            Value::Array(items) => items.iter().map(of).sum(),
-            Value::Object(fields) => fields.iter().map(|(name, value)| name.len() as u64 + of(value)).sum(),
-            _ => 4,
-        }
-    }
     match value {
-        ValueRef::Inline(value) => of(value),
+        ValueRef::Inline(value) => length(value),
         ValueRef::Blob { bytes, .. } => *bytes,
+    }
+}
+
+fn length(value: &Value) -> u64 {
+    match value {
+        Value::String(text) => text.len() as u64,
+        Value::Array(items) => items.iter().map(length).sum(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| name.len() as u64 + length(value)).sum(),
+        _ => 4,
     }
 }

@@ -1,14 +1,15 @@
 //! Calls: prepared, dispatched, answered; tried again, in doubt, attached to a server's task.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::Run;
-use super::state::{Asked, Iteration, IterationEnd, Phase, Purpose, Spot, Why};
+use super::sampling::is_sampling;
+use super::state::{Asked, Iteration, IterationEnd, Phase, Purpose, Spot, Wanted, Why};
 use crate::{
-    Answer, Asking, By, CallSpec, Callee, Command, EffectClass, Entry, ErrorKind, OnDoubt, Retry, StepError,
-    StepStatus, Usage, ValueRef, Verb, What,
+    Answer, Asking, By, CallSpec, Callee, Command, EffectClass, Entry, ErrorKind, Hop, OnDoubt, Price, Retry,
+    StepError, StepStatus, Terms, Usage, ValueRef, Verb, What,
 };
 
 /// How often a call may ask before it is refused.
@@ -21,9 +22,7 @@ const MAX_BACKOFF_MS: u64 = 60_000;
 impl Run<'_> {
     fn spec(&mut self, spot: &Spot, what: What) -> Option<CallSpec> {
         let step = self.step_of(spot)?;
-        let path = self.path(spot);
-        let attempt_end = step.timeout_ms.map(|timeout| self.state.now.saturating_add(timeout));
-        let work_end = self.state.now.saturating_add(self.working_left());
+        let (path, deadline, route) = (self.path(spot), self.deadline(spot), self.hops(&spot.scope));
         let iteration = self.iteration(spot)?;
         Some(CallSpec {
             what,
@@ -32,8 +31,21 @@ impl Run<'_> {
             key: format!("{path}#{}", iteration.key),
             path,
             declared: step.effects,
-            deadline: Some(attempt_end.unwrap_or(work_end).min(work_end)),
+            deadline,
+            route,
         })
+    }
+
+    /// When what an iteration does now has to end.
+    pub(super) fn deadline(&self, spot: &Spot) -> Option<u64> {
+        let timeout = self.step_of(spot).and_then(|step| step.timeout_ms).unwrap_or(u64::MAX);
+        Some(self.state.now.saturating_add(timeout.min(self.working_left())))
+    }
+
+    /// The way to a call: who led to the run, and whom the run has called since.
+    pub(super) fn hops(&self, scope: &str) -> Vec<Hop> {
+        let own = self.route(scope).into_iter().map(|name| Hop { workflow: name.to_owned(), ..Hop::default() });
+        self.state.route.iter().cloned().chain(own).collect()
     }
 
     /// The call that an iteration makes: its plan says what kind, its callee whom.
@@ -53,33 +65,57 @@ impl Run<'_> {
         if let Err(error) = self.charge_call() {
             return self.fail_iteration(spot, error);
         }
+        self.owe_prepare(spot);
+    }
+
+    fn owe_prepare(&mut self, spot: &Spot) {
         self.set_phase(spot, Phase::Preparing);
         let Some(call) = self.spec_of(spot) else { return };
         let op = format!("{}?prepare", self.attempt_path(spot));
         self.owe(op.clone(), spot.clone(), Purpose::Prepare, Command::Prepare { op, call });
     }
 
-    pub(super) fn prepared(&mut self, spot: &Spot, class: EffectClass) {
+    pub(super) fn prepared(&mut self, spot: &Spot, class: EffectClass, price: Option<Price>) {
+        let sample = self.step_of(spot).is_some_and(|step| matches!(step.verb, Verb::Sample { .. }));
         if let Some(iteration) = self.iteration(spot) {
             iteration.class = Some(class);
+            iteration.price = Some(price.unwrap_or_default());
         }
-        self.call(spot, Entry::Fresh);
+        match sample {
+            true => self.sample(spot),
+            false => self.call(spot, Entry::Fresh),
+        }
     }
 
     pub(super) fn read(&mut self, spot: &Spot) {
         if let Err(error) = self.charge_call() {
             return self.fail_iteration(spot, error);
         }
-        self.prepared(spot, EffectClass::ReadOnly);
+        if let Some(iteration) = self.iteration(spot) {
+            iteration.class = Some(EffectClass::ReadOnly);
+        }
+        self.call(spot, Entry::Fresh);
     }
 
     pub(super) fn sample(&mut self, spot: &Spot) {
-        let reserved = self.reserve(spot);
-        if let Err(error) = reserved.and_then(|()| self.charge_call()) {
-            self.release(spot);
-            return self.fail_iteration(spot, error);
+        // Where money is limited, the prices come first.
+        let priced = self.plan.limits.cost_usd.is_none() || self.iteration(spot).is_some_and(|i| i.price.is_some());
+        if !priced {
+            return self.owe_prepare(spot);
         }
-        self.prepared(spot, EffectClass::Idempotent);
+        match self.reserve(spot) {
+            Ok(false) => return self.park(spot),
+            reserved => {
+                if let Err(error) = reserved.and_then(|_| self.charge_call()) {
+                    self.release(spot);
+                    return self.fail_iteration(spot, error);
+                }
+            }
+        }
+        if let Some(iteration) = self.iteration(spot) {
+            iteration.class = Some(EffectClass::Idempotent);
+        }
+        self.call(spot, Entry::Fresh);
     }
 
     fn call(&mut self, spot: &Spot, entry: Entry) {
@@ -103,11 +139,17 @@ impl Run<'_> {
     pub(super) fn detached(&mut self, spot: &Spot, handle: &Value) {
         let Some(iteration) = self.iteration(spot) else { return };
         iteration.handle = Some(handle.clone());
-        self.call(spot, Entry::Attach { handle: handle.clone(), answers: BTreeMap::new() });
+        self.call(spot, Entry::Attach { handle: handle.clone(), answers: BTreeMap::new(), sampled: BTreeSet::new() });
     }
 
     /// The call wants answers before it goes on.
-    pub(super) fn needs_input(&mut self, spot: &Spot, requests: &BTreeMap<String, Value>, state: Option<ValueRef>) {
+    pub(super) fn needs_input(
+        &mut self,
+        spot: &Spot,
+        requests: &BTreeMap<String, Value>,
+        state: Option<ValueRef>,
+        terms: &Terms,
+    ) {
         let Some(iteration) = self.iteration(spot) else { return };
         iteration.phase = Phase::Asking;
         let rounds = iteration.asked.rounds + 1;
@@ -116,15 +158,32 @@ impl Run<'_> {
             return self.call_failed(spot, ErrorKind::Rpc, message, false);
         }
         let answers = requests.keys().map(|name| (name.clone(), None)).collect();
-        iteration.asked = Asked { rounds, state, answers };
+        let earlier = std::mem::take(&mut iteration.asked);
+        let sampled =
+            requests.iter().filter(|(_, request)| is_sampling(request)).map(|(name, _)| name.clone()).collect();
+        iteration.asked = Asked { rounds, state, answers, sampled, ..earlier };
         if requests.is_empty() {
             let op = format!("{}!again", self.attempt_path(spot));
             return self.timer(op, spot, Purpose::Again, AGAIN_MS);
         }
         for (name, request) in requests {
-            let key = format!("{}?{rounds}.{name}", self.attempt_path(spot));
-            let ask = Asking::Relayed { server: self.server_of(spot), request: request.clone() };
-            self.open_question(key, spot, By::Human, ask, Why::Needed { name: name.clone() });
+            let wanted = Wanted {
+                key: format!("{}?{rounds}.{name}", self.attempt_path(spot)),
+                path: format!("{}?{rounds}.{name}", self.path(spot)),
+                spot: spot.clone(),
+                server: self.server_of(spot),
+                request: request.clone(),
+                terms: terms.clone(),
+                why: Why::Needed { name: name.clone() },
+            };
+            match is_sampling(request) {
+                true => self.sampling_asked(wanted),
+                false => self.admit(wanted),
+            }
+            // A refusal ends the call.
+            if self.iteration(spot).is_none_or(|iteration| iteration.phase != Phase::Asking) {
+                return;
+            }
         }
     }
 
@@ -133,13 +192,35 @@ impl Run<'_> {
         let Some(iteration) = self.iteration(spot) else { return };
         let answers: BTreeMap<String, Answer> =
             iteration.asked.answers.iter().filter_map(|(name, answer)| Some((name.clone(), answer.clone()?))).collect();
+        let sampled = iteration.asked.sampled.clone();
         let entry = match &iteration.handle {
-            Some(handle) => Entry::Attach { handle: handle.clone(), answers },
+            Some(handle) => Entry::Attach { handle: handle.clone(), answers, sampled },
             None => {
-                Entry::Answers { answers, state: iteration.asked.state.clone(), round: iteration.asked.rounds.max(1) }
+                let (state, round) = (iteration.asked.state.clone(), iteration.asked.rounds.max(1));
+                Entry::Answers { answers, sampled, state, round }
             }
         };
         self.call(spot, entry);
+    }
+
+    /// A server that was started anew knows no `requestState` from before: what can be repeated begins from the beginning, once,
+    /// and pays no model again. `false` if that is not what happened.
+    pub(super) fn begin_anew(&mut self, spot: &Spot, kind: ErrorKind) -> bool {
+        let stopping = self.scope(&spot.scope).is_none_or(|scope| scope.stopping);
+        let Some(iteration) = self.iteration(spot) else { return false };
+        let repeatable = !matches!(iteration.class, None | Some(EffectClass::AtMostOnce));
+        let forgotten = kind == ErrorKind::Rpc && iteration.phase == Phase::Calling && iteration.asked.state.is_some();
+        if !forgotten || !repeatable || stopping || iteration.asked.begun_anew {
+            return false;
+        }
+        let asked = std::mem::take(&mut iteration.asked).of_repetition();
+        iteration.asked = Asked { samples: asked.samples, begun_anew: true, ..Asked::default() };
+        self.drop_attempt_timer(spot);
+        if let Some(iteration) = self.iteration(spot) {
+            iteration.attempt += 1;
+        }
+        self.dispatch(spot);
+        true
     }
 
     pub(super) fn call_failed(&mut self, spot: &Spot, kind: ErrorKind, message: String, in_doubt: bool) {
@@ -182,7 +263,7 @@ impl Run<'_> {
                 phase: Phase::Waiting,
                 handle: None,
                 // A repetition of the same call gets the same answers.
-                asked: if in_doubt { iteration.asked.clone() } else { Asked::default() },
+                asked: if in_doubt { iteration.asked.clone().of_repetition() } else { Asked::default() },
                 ..iteration.clone()
             };
             let op = format!("{}!backoff", self.attempt_path(spot));
@@ -207,7 +288,7 @@ impl Run<'_> {
                 let what = match &call.what {
                     What::Tool { server, tool } => format!("{server}.{tool}"),
                     What::Read { server } => server.clone(),
-                    What::Sample { .. } => "the model".to_owned(),
+                    What::Sample { .. } | What::Sampling { .. } => "the model".to_owned(),
                 };
                 let message = format!(
                     "The call of `{what}` by step `{}` may have happened: {}. Retry it, skip the step, or give its result.",
@@ -241,7 +322,8 @@ impl Run<'_> {
                 if let Some(iteration) = self.iteration(spot) {
                     iteration.attempt += 1;
                     iteration.handle = None;
-                    iteration.asked = Asked::default();
+                    let samples = std::mem::take(&mut iteration.asked).of_repetition().samples;
+                    iteration.asked = Asked { samples, ..Asked::default() };
                 }
                 self.dispatch(spot);
             }

@@ -106,7 +106,6 @@ impl Run<'_> {
                 self.state.may_have_happened.push(path);
             }
             self.abandon(&spot);
-            self.release(&spot);
             self.end_iteration(&spot, IterationEnd::cancelled());
         }
     }

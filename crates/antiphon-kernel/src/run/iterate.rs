@@ -258,7 +258,10 @@ impl Run<'_> {
                     true => "its time was over",
                     false => "that is its `max`",
                 };
-                let message = format!("`until` was not true after {round} rounds, and {bound}");
+                let message = match self.agent_of(spot) {
+                    Some(agent) => format!("the agent `{agent}` has not answered in {round} turns (`max_turns`)"),
+                    None => format!("`until` was not true after {round} rounds, and {bound}"),
+                };
                 let failure = self.failure(spot, StepError { kind: ErrorKind::Exhausted, message });
                 self.end_iteration(spot, IterationEnd::Failed(failure));
             }
@@ -316,10 +319,13 @@ impl Run<'_> {
             Tolerate::None => 0,
             Tolerate::Count(count) => u64::from(count),
             Tolerate::Percent(percent) => len * u64::from(percent) / 100,
-            Tolerate::All => len,
+            Tolerate::All | Tolerate::WithinLimits => len,
         };
-        if let (IterationEnd::Failed(failure), true) = (end, failed > tolerated) {
-            active.giving_up.get_or_insert(failure);
+        if let IterationEnd::Failed(failure) = end {
+            let spent = each.tolerate == Tolerate::WithinLimits && failure.error.kind == ErrorKind::Budget;
+            if failed > tolerated || spent {
+                active.giving_up.get_or_insert(failure);
+            }
         }
         self.next_items(&Spot { index: None, ..spot.clone() });
     }

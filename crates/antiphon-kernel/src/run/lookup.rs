@@ -66,6 +66,32 @@ impl<'p> Run<'p> {
         format!("{path}#{attempt}")
     }
 
+    /// The agent that a spot is part of.
+    pub(super) fn agent_of(&self, spot: &Spot) -> Option<&'p str> {
+        let scope = self.state.scopes.get(&spot.scope)?;
+        self.plan.workflows.get(&scope.graph.workflow)?.agent.as_deref()
+    }
+
+    /// Who called whom, from the root to a scope: workflows and agents, by their names.
+    pub(super) fn route(&self, scope: &str) -> Vec<&'p str> {
+        let mut route = Vec::new();
+        let mut next = self.state.scopes.get(scope);
+        while let Some(scope) = next {
+            if scope.graph.at.is_empty()
+                && let Some(workflow) = self.plan.workflows.get(&scope.graph.workflow)
+            {
+                route.push(workflow.agent.as_deref().unwrap_or(&workflow.name));
+            }
+            next = match &scope.parent {
+                Parent::Step(spot) => self.state.scopes.get(&spot.scope),
+                Parent::Undo(of) => self.state.scopes.get(of),
+                Parent::Run => None,
+            };
+        }
+        route.reverse();
+        route
+    }
+
     /// How a step that can be mentioned in `scope` ended; `None` while it has not.
     pub(super) fn ended(&self, scope: &str, id: &str) -> Option<StepFacts> {
         let mut scope = self.state.scopes.get(scope)?;

@@ -12,11 +12,12 @@ mod end;
 mod iterate;
 mod lookup;
 mod paths;
+mod sampling;
 mod schedule;
 mod show;
 mod state;
 
-use crate::{Command, Event, EventKind, Outcome, Plan, ValueRef};
+use crate::{Command, ErrorKind, Event, EventKind, Hop, Outcome, Plan, ValueRef};
 
 pub use show::view;
 pub use state::State;
@@ -28,6 +29,7 @@ pub fn step(plan: &Plan, state: &mut State, event: &Event) -> Vec<Command> {
     let mut run = Run { plan, state, out: Vec::new() };
     if run.state.outcome.is_none() {
         run.apply(&event.kind);
+        run.unpark();
         run.settle_clock();
     }
     run.out
@@ -46,37 +48,55 @@ impl Run<'_> {
             return;
         }
         match event {
-            EventKind::Started { key, input } => self.start(key, input),
+            EventKind::Started { key, input, route } => self.start(key, input, route),
             EventKind::Evaluated { op, results } => {
                 if let Some(op) = self.take(op) {
                     self.evaluated(op, results);
                 }
             }
-            EventKind::Prepared { op, class, .. } => {
+            EventKind::Prepared { op, class, price, .. } => {
                 if let Some(op) = self.take(op) {
-                    self.prepared(&op.spot, *class);
+                    self.prepared(&op.spot, *class, *price);
                 }
             }
-            EventKind::Done { op, record, usage } => {
-                if let Some(op) = self.take(op) {
-                    self.call_done(&op.spot, record.clone(), usage.unwrap_or_default());
+            EventKind::Done { op: id, record, usage } => {
+                if let Some(op) = self.take(id) {
+                    let usage = usage.unwrap_or_default();
+                    match op.purpose {
+                        Purpose::Sampling => self.sampling_done(id, record, usage),
+                        _ => self.call_done(&op.spot, record.clone(), usage),
+                    }
                 }
             }
-            EventKind::Failed { op, kind, message, in_doubt } => {
-                if let Some(op) = self.take(op) {
+            EventKind::Failed { op: id, kind, message, in_doubt, usage } => {
+                if let Some(op) = self.take(id) {
                     let in_doubt = *in_doubt && matches!(op.purpose, Purpose::Call { .. });
-                    self.call_failed(&op.spot, *kind, message.clone(), in_doubt);
+                    match op.purpose {
+                        Purpose::Sampling => self.sampling_failed(id, *kind, message, *usage),
+                        _ => {
+                            self.settle_failed(&op.spot, *kind, *usage);
+                            if !self.begin_anew(&op.spot, *kind) {
+                                self.call_failed(&op.spot, *kind, message.clone(), in_doubt);
+                            }
+                        }
+                    }
                 }
             }
-            EventKind::Asked { op, name, request } => self.asked(op, name, request),
-            EventKind::NeedsInput { op, requests, state } => {
-                if let Some(op) = self.take(op) {
-                    self.needs_input(&op.spot, requests, state.clone());
+            EventKind::Asked { op, name, request, terms } => self.asked(op, name, request, terms),
+            EventKind::NeedsInput { op: id, requests, state, terms } => {
+                if let Some(op) = self.take(id) {
+                    match op.purpose {
+                        Purpose::Sampling => self.sampling_needs(id, requests, state.clone()),
+                        _ => self.needs_input(&op.spot, requests, state.clone(), terms),
+                    }
                 }
             }
-            EventKind::Detached { op, handle } => {
-                if let Some(taken) = self.take(op) {
-                    self.detached(&taken.spot, handle);
+            EventKind::Detached { op: id, handle } => {
+                if let Some(op) = self.take(id) {
+                    match op.purpose {
+                        Purpose::Sampling => self.sampling_failed(id, ErrorKind::Model, "it became a task", None),
+                        _ => self.detached(&op.spot, handle),
+                    }
                 }
             }
             EventKind::Input { key, answer } => self.answered(key, answer),
@@ -90,11 +110,18 @@ impl Run<'_> {
         }
     }
 
-    fn start(&mut self, key: &str, input: &ValueRef) {
+    fn start(&mut self, key: &str, input: &ValueRef, route: &[Hop]) {
         self.state.started = true;
         self.state.key = key.to_owned();
+        self.state.route = route.to_vec();
         let root = self.plan.root.clone();
-        self.open_workflow(paths::ROOT.to_owned(), root, input.clone(), Parent::Run, 1);
+        let depth = u32::try_from(route.len()).unwrap_or(u32::MAX).saturating_add(1);
+        if depth > self.plan.limits.depth {
+            let names: Vec<&str> = route.iter().map(|hop| hop.workflow.as_str()).chain([root.as_str()]).collect();
+            let error = self.too_deep(&names.join(" → "));
+            return self.finish(Outcome::Failed { path: None, error });
+        }
+        self.open_workflow(paths::ROOT.to_owned(), root, input.clone(), Parent::Run, depth);
     }
 
     fn evaluated(&mut self, op: Op, results: &[crate::Evaluated]) {
@@ -136,7 +163,11 @@ impl Run<'_> {
                 Purpose::Call { class: crate::EffectClass::AtMostOnce, attached: false } => {
                     self.take(&id);
                     let message = "the run was interrupted while the call was under way".to_owned();
-                    self.call_failed(&op.spot, crate::ErrorKind::Unavailable, message, true);
+                    self.call_failed(&op.spot, ErrorKind::Unavailable, message, true);
+                }
+                Purpose::Call { .. } => {
+                    self.ask_again(&op.spot, op.command.as_ref());
+                    self.out.extend(op.command);
                 }
                 _ => self.out.extend(op.command),
             }
@@ -145,7 +176,7 @@ impl Run<'_> {
 
     /// Registers work that the driver owes an answer for, and commands it.
     fn owe(&mut self, id: String, spot: Spot, purpose: Purpose, command: Command) {
-        if matches!(purpose, Purpose::Call { attached: false, .. }) {
+        if matches!(purpose, Purpose::Call { attached: false, .. } | Purpose::Sampling) {
             self.state.calling += 1;
         }
         self.out.push(command.clone());
@@ -155,7 +186,7 @@ impl Run<'_> {
     /// Takes an op out: whoever answers second finds nothing.
     fn take(&mut self, id: &str) -> Option<Op> {
         let op = self.state.ops.remove(id)?;
-        if matches!(op.purpose, Purpose::Call { attached: false, .. }) {
+        if matches!(op.purpose, Purpose::Call { attached: false, .. } | Purpose::Sampling) {
             self.state.calling -= 1;
         }
         Some(op)

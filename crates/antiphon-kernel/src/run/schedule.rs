@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::state::{Ended, Failure, GraphRef, Parent, Purpose, Scope, Spot, StepState};
 use super::{Run, paths};
-use crate::{Command, Evaluated, Expr, Job, Outcome, Slot, Source, Step, StepStatus, ValueRef};
+use crate::{Command, Evaluated, Expr, Job, Outcome, Output, Slot, Source, Step, StepStatus, ValueRef};
 
 /// What becomes of a step whose turn it is.
 enum Turn {
@@ -109,18 +109,23 @@ impl Run<'_> {
             false => None,
         };
         let spot = Spot { scope: path.to_owned(), step: String::new(), index: None };
+        let record = |id: &String| match scope.steps.get(id) {
+            Some(StepState::Ended(ended)) if ended.status == StepStatus::Succeeded => ended.record.clone(),
+            _ => None,
+        };
         let (job, sees) = match &graph.output {
-            Some(output) => {
+            Some(Output::Of(steps)) => {
+                let none = || ValueRef::inline(serde_json::json!({ "output": null }));
+                let record = steps.iter().find_map(record).unwrap_or_else(none);
+                return self.closed(path, Ok(record));
+            }
+            Some(Output::Table(output)) => {
                 let exprs: Vec<&Expr> = output.values().collect();
                 let entries: Vec<(String, Source)> =
                     output.iter().map(|(name, expr)| (name.clone(), expr.source.clone())).collect();
                 (Job::Outputs { entries, schema }, self.sees(&spot, &exprs, None))
             }
             None => {
-                let record = |id: &String| match scope.steps.get(id) {
-                    Some(StepState::Ended(ended)) if ended.status == StepStatus::Succeeded => ended.record.clone(),
-                    _ => None,
-                };
                 let entries =
                     graph.steps.iter().filter_map(|step| Some((step.id.clone(), record(&step.id)?))).collect();
                 (Job::Gather { entries, schema }, crate::Scope::default())

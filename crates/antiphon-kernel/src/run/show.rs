@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::Run;
-use super::state::{Active, Ended, Parent, Phase, Scope, State, StepState};
+use super::state::{Active, Ended, Parent, Phase, Scope, State, StepState, Wanted};
 use super::{lookup, paths};
-use crate::{Outcome, Plan, RunStatus, RunView, Step, StepPhase, StepStatus, StepView, Verb};
+use crate::{Outcome, Plan, RunStatus, RunView, Step, StepError, StepPhase, StepStatus, StepView, Verb};
 
 /// Steps of closed scopes that stay visible.
 const TRAIL: usize = 500;
@@ -23,11 +23,21 @@ pub fn view(plan: &Plan, state: &State) -> RunView {
     for (path, scope) in &state.scopes {
         steps.extend(views(plan, path, scope));
     }
+    steps.extend(state.samplings.values().map(|sampling| {
+        let phase = if state.ops.contains_key(&sampling.wanted.key) { StepPhase::Running } else { StepPhase::Asking };
+        of_sampling(&sampling.wanted, sampling.started_at, phase)
+    }));
     // A call that waits for an answer in the middle is under way, and yet nothing moves.
     let asking: BTreeSet<&str> = state.questions.values().map(|open| step_path(&open.question.path)).collect();
     for step in &mut steps {
-        if step.status == StepPhase::Running && step.items.is_none() && asking.contains(step.path.as_str()) {
-            step.status = StepPhase::Asking;
+        // What waits for a model is under way, too.
+        let asks = asking.contains(step.path.as_str());
+        match step.status {
+            StepPhase::Running if step.items.is_none() && asks => step.status = StepPhase::Asking,
+            StepPhase::Asking if step.items.is_none() && !asks && step.verb != SAMPLING => {
+                step.status = StepPhase::Running;
+            }
+            _ => {}
         }
     }
     steps.sort_by(|a, b| (a.started_at.unwrap_or(u64::MAX)).cmp(&b.started_at.unwrap_or(u64::MAX)));
@@ -41,6 +51,24 @@ pub fn view(plan: &Plan, state: &State) -> RunView {
         used: state.used,
         may_have_happened: state.may_have_happened.clone(),
         not_undone: state.not_undone.clone(),
+        overrun: state.overrun.values().cloned().collect(),
+    }
+}
+
+/// What stands in place of a verb where a server asked a model.
+const SAMPLING: &str = "sampling";
+
+fn of_sampling(wanted: &Wanted, started_at: u64, status: StepPhase) -> StepView {
+    StepView {
+        path: wanted.path.clone(),
+        verb: SAMPLING.to_owned(),
+        status,
+        started_at: Some(started_at),
+        ended_at: None,
+        attempt: 1,
+        items: None,
+        error: None,
+        note: None,
     }
 }
 
@@ -61,6 +89,20 @@ impl Run<'_> {
             if self.state.trail.len() >= TRAIL && path != paths::ROOT {
                 break;
             }
+            self.state.trail.insert(view.path.clone(), view);
+        }
+    }
+
+    /// Keeps what a server asked a model visible after it is over.
+    pub(super) fn show_sampling(
+        &mut self,
+        wanted: &Wanted,
+        started_at: u64,
+        status: StepPhase,
+        error: Option<StepError>,
+    ) {
+        if self.state.trail.len() < TRAIL {
+            let view = StepView { ended_at: Some(self.state.now), error, ..of_sampling(wanted, started_at, status) };
             self.state.trail.insert(view.path.clone(), view);
         }
     }

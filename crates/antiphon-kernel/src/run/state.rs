@@ -1,10 +1,10 @@
 //! What the kernel remembers of a run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Answer, OpId};
+use crate::event::{Answer, Hop, OpId, Price, Terms};
 use crate::{
     Callee, Command, EffectClass, Outcome, Question, Slot, StepError, StepFacts, StepStatus, StepView, Used, ValueRef,
 };
@@ -26,8 +26,20 @@ pub struct State {
     /// Undo calls, in the order in which what they undo succeeded.
     pub(super) armed: Vec<Armed>,
     pub(super) used: Used,
-    /// Tokens promised to samples in flight.
-    pub(super) reserved_tokens: u64,
+    /// What is set aside for samples under way.
+    pub(super) reserved: Reserved,
+    /// Samples that wait until others need less than was set aside for them, in the order in which they came.
+    pub(super) parked: Vec<Parked>,
+    /// Samplings under way, by op.
+    pub(super) samplings: BTreeMap<OpId, Sampling>,
+    /// What servers ask for before a person has agreed that they do.
+    pub(super) held: Vec<Wanted>,
+    /// What each server has asked for so far, by its key.
+    pub(super) edges: BTreeMap<String, Edge>,
+    /// Limits that were passed, by their names.
+    pub(super) overrun: BTreeMap<String, String>,
+    /// The workflows that led to the run.
+    pub(super) route: Vec<Hop>,
     /// Calls in flight that count as work.
     pub(super) calling: u32,
     /// Since when `calling` is above zero.
@@ -69,6 +81,8 @@ pub(super) enum Purpose {
         class: EffectClass,
         attached: bool,
     },
+    /// A server's request for a model.
+    Sampling,
     Until,
     Expect,
     Fallback,
@@ -190,8 +204,10 @@ pub(super) struct Iteration {
     pub record: Option<ValueRef>,
     /// The time of `repeat.within` is over.
     pub overdue: bool,
-    /// Tokens reserved for the attempt.
-    pub reserved: u64,
+    /// What is set aside for the attempt.
+    pub reserved: Reserved,
+    /// What the models charge that may answer.
+    pub price: Option<Price>,
     /// The server's task that the call became.
     pub handle: Option<serde_json::Value>,
     /// What the call has asked for.
@@ -208,6 +224,89 @@ pub(super) struct Asked {
     pub state: Option<ValueRef>,
     /// Open or answered, by the server's names.
     pub answers: BTreeMap<String, Option<Answer>>,
+    /// Which of them models give.
+    pub sampled: BTreeSet<String>,
+    /// Samplings that had to be told apart, since the call asked something else under the same name.
+    pub renamed: u32,
+    /// Its server had forgotten what it asked.
+    pub begun_anew: bool,
+    /// What it asked models, in order: kept while the call is repeated, since answers are paid once.
+    pub samples: Vec<Sample>,
+}
+
+impl Asked {
+    /// What is still good when the same call is made again: what was answered.
+    pub fn of_repetition(mut self) -> Self {
+        self.answers.retain(|_, answer| answer.is_some());
+        self.samples.retain(|sample| sample.answer.is_some());
+        self.samples.iter_mut().for_each(|sample| sample.claimed = false);
+        self
+    }
+}
+
+/// What a call asked a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Sample {
+    pub key: String,
+    pub request: serde_json::Value,
+    pub answer: Option<Answer>,
+    /// The present attempt has asked it.
+    pub claimed: bool,
+}
+
+/// What a server asks for in the middle of a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Wanted {
+    /// The key of the question, or the op of the sampling.
+    pub key: String,
+    /// The path of the step, and what it is asked by.
+    pub path: String,
+    /// The call.
+    pub spot: Spot,
+    pub server: String,
+    /// `method` and `params`.
+    pub request: serde_json::Value,
+    pub terms: Terms,
+    /// Where the answer goes.
+    pub why: Why,
+}
+
+/// A server's request for a model, under way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Sampling {
+    pub wanted: Wanted,
+    pub reserved: Reserved,
+    /// How many tokens the answer may have.
+    pub max_tokens: u64,
+    pub started_at: u64,
+    /// What it needs answered itself: by the caller's model.
+    pub asked: Asked,
+}
+
+/// A sample that waits for others to settle.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Parked {
+    Step(Spot),
+    Sampling(Box<Wanted>),
+}
+
+/// What a sample may take at the most, about: nobody else may count on it while it is under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Reserved {
+    pub tokens: u64,
+    pub cost_usd: f64,
+}
+
+/// What a server has asked for in this run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Edge {
+    /// Whether a person has agreed that it asks models.
+    pub may_sample: Option<bool>,
+    /// Whether a person has agreed that it asks people.
+    pub may_elicit: Option<bool>,
+    pub calls: u64,
+    pub tokens: u64,
+    pub reserved_tokens: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -259,6 +358,10 @@ pub(super) enum Why {
     Needed { name: String },
     /// Its call waits for the answer, under this name.
     Pushed { op: OpId, name: String },
+    /// A sampling needs it, under this name.
+    Sampling { op: OpId, name: String },
+    /// A person agrees, or not, that a server asks models, or else people.
+    Consent { server: String, sampling: bool },
 }
 
 /// An undo call, ready.

@@ -1,7 +1,7 @@
-//! The way to the server: its own HTTP client, its own retries, nothing from the environment but proxies.
+//! The way to the server: its own HTTP client, nothing from the environment but proxies.
 
-use std::error::Error;
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use async_openai::Client;
@@ -9,37 +9,26 @@ use async_openai::config::Config;
 use async_openai::error::OpenAIError;
 use async_openai::middleware::HttpRequestFactory;
 use futures::{StreamExt, stream};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Response, StatusCode, Url, redirect};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Response, Url, redirect};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
 
 use super::ModelConfig;
+use super::refusal::Refusal;
+use crate::ModelError;
 use crate::request::invalid;
-use crate::{ModelError, ModelErrorKind};
-
-/// How often a request is sent, all in all.
-const ATTEMPTS: u32 = 3;
-
-/// The pause before the second attempt; it doubles.
-const BACKOFF: Duration = Duration::from_millis(250);
-
-/// The longest pause that a server may ask for; beyond it, another model is the better choice.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(20);
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest answer that is read, in bytes: a token takes some two hundred of them on the way.
 const MAX_BODY_BYTES: usize = 64 << 20;
 
-/// How much of an error's body is read, in bytes.
-const MAX_ERROR_BYTES: usize = 64 << 10;
-
 /// Where the server is and what it is told with every request.
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
     base_url: String,
-    local: bool,
+    /// It is on this machine.
+    pub(super) local: bool,
     headers: HeaderMap,
     api_key: SecretString,
 }
@@ -65,8 +54,10 @@ impl Endpoint {
                 bearer.ok_or_else(|| wrong("`api_key` has characters that a header can't carry"))?,
             );
         }
-        let local =
-            url.host_str().is_some_and(|host| host == "localhost" || host.starts_with("127.") || host == "[::1]");
+        let local = url.host_str().is_some_and(|host| {
+            let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+            host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+        });
         Ok(Self {
             base_url: config.base_url.trim_end_matches('/').to_owned(),
             local,
@@ -110,23 +101,14 @@ pub(super) fn client(endpoint: Endpoint) -> Result<Client<Endpoint>, ModelError>
     Ok(Client::with_config(endpoint).with_http_service(service))
 }
 
-/// Sends a request, again if the server can't be reached or is overloaded, waiting as long as it asks.
+/// Sends a request once; whether again is decided where the deadline is known.
 async fn send(http: reqwest::Client, request: HttpRequestFactory) -> Result<Response, OpenAIError> {
-    let mut attempt = 1;
-    loop {
-        let refusal = match http.execute(request.build().await?).await {
-            Ok(response) if response.status().is_success() => return Ok(as_events(response)),
-            Ok(response) => Refusal::read(response).await,
-            Err(error) if error.is_connect() => Refusal::unreachable(&error),
-            Err(error) => return Err(error.into()),
-        };
-        let pause = refusal.retry_after.unwrap_or(BACKOFF * 2_u32.pow(attempt - 1));
-        if attempt == ATTEMPTS || !refusal.passes() || pause > MAX_RETRY_AFTER {
-            return Err(refusal.into());
-        }
-        tracing::debug!(attempt, ?pause, refusal = %refusal.message, "the model's server refused; trying again");
-        tokio::time::sleep(pause).await;
-        attempt += 1;
+    match http.execute(request.build().await?).await {
+        Ok(response) if response.status().is_success() => Ok(as_events(response)),
+        Ok(response) => Err(Refusal::read(response).await.into()),
+        // A connection that was kept for this may have been closed meanwhile: that, too, is worth another attempt.
+        Err(error) if error.is_connect() || error.is_request() => Err(Refusal::unreachable(&error).into()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -153,134 +135,8 @@ fn as_events(response: Response) -> Response {
     http::Response::new(body).into()
 }
 
-/// A request that the server, or the way to it, did not honour.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub(super) struct Refusal {
-    /// The HTTP status; 0 when there is none.
-    pub(super) status: u16,
-    /// For people.
-    pub(super) message: String,
-    kind: ModelErrorKind,
-    retry_after: Option<Duration>,
-}
-
-impl Refusal {
-    fn new(kind: ModelErrorKind, message: String) -> Self {
-        Self { status: 0, message, kind, retry_after: None }
-    }
-
-    fn unreachable(error: &reqwest::Error) -> Self {
-        Self::new(ModelErrorKind::Unavailable, format!("it can't be reached: {}", root_cause(error)))
-    }
-
-    pub(super) fn silent(timeout: Duration) -> Self {
-        Self::new(ModelErrorKind::Timeout, format!("silent for {} s", timeout.as_secs_f32()))
-    }
-
-    pub(super) fn too_long(bytes: usize) -> Self {
-        Self::new(ModelErrorKind::Model, format!("its answer is longer than {bytes} bytes"))
-    }
-
-    pub(super) fn no_answer() -> Self {
-        Self::new(ModelErrorKind::Model, "it answered without a choice".to_owned())
-    }
-
-    pub(super) fn in_stream(error: &Value) -> Self {
-        Self::new(ModelErrorKind::Model, format!("it broke off: {}", message_in(error)))
-    }
-
-    async fn read(response: Response) -> Self {
-        let status = response.status();
-        let retry_after = response
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|seconds| seconds.to_str().ok()?.trim().parse().ok())
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-        let mut body = Vec::new();
-        let mut stream = response.bytes_stream();
-        while let Some(Ok(bytes)) = stream.next().await {
-            body.extend_from_slice(&bytes[..bytes.len().min(MAX_ERROR_BYTES - body.len())]);
-            if body.len() == MAX_ERROR_BYTES {
-                break;
-            }
-        }
-        let said = match serde_json::from_slice::<Value>(&body) {
-            Ok(value) => message_in(value.get("error").unwrap_or(&value)),
-            Err(_) => String::from_utf8_lossy(&body).chars().take(super::SHOWN).collect(),
-        };
-        // An exhausted account answers 429 too, and will again.
-        let retry_after = if said.contains("quota") { Some(Duration::MAX) } else { retry_after };
-        let kind = if passes(status) { ModelErrorKind::Unavailable } else { ModelErrorKind::Model };
-        Self { status: status.as_u16(), message: format!("{status}: {said}"), kind, retry_after }
-    }
-
-    /// Whether it may pass by itself.
-    fn passes(&self) -> bool {
-        self.kind == ModelErrorKind::Unavailable
-    }
-}
-
-impl From<Refusal> for OpenAIError {
-    fn from(refusal: Refusal) -> Self {
-        Self::Boxed(Box::new(refusal))
-    }
-}
-
-fn passes(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 408 | 429) || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
-}
-
-/// The message in an error object, whatever else is in it and of whatever types.
-fn message_in(error: &Value) -> String {
-    match error.get("message").unwrap_or(error) {
-        Value::String(message) => message.clone(),
-        other => other.to_string(),
-    }
-}
-
-/// The refusal inside an error, if it is one.
-pub(super) fn refusal(error: &OpenAIError) -> Option<&Refusal> {
-    match error {
-        OpenAIError::Boxed(inner) => inner.downcast_ref(),
-        _ => None,
-    }
-}
-
-/// The kind of an error, and the end of a sentence about the model.
-pub(super) fn explain(error: &OpenAIError) -> (ModelErrorKind, String) {
-    match (refusal(error), error) {
-        (Some(refusal), _) => (refusal.kind, refusal.message.clone()),
-        (_, OpenAIError::JSONDeserialize(error, said)) => {
-            (ModelErrorKind::Model, format!("it does not speak the protocol ({error}): {}", super::shown(said)))
-        }
-        (_, OpenAIError::Reqwest(error)) => {
-            (ModelErrorKind::Unavailable, format!("the connection failed: {}", root_cause(error)))
-        }
-        (_, OpenAIError::StreamError(error)) => {
-            (ModelErrorKind::Unavailable, format!("the connection was lost: {error}"))
-        }
-        (_, other) => (ModelErrorKind::Model, other.to_string()),
-    }
-}
-
-/// Servers like to repeat the key that they refuse.
-pub(super) fn redact(message: String, config: &ModelConfig) -> String {
-    let secrets = config.api_key.iter().chain(config.headers.iter().map(|(_, value)| value)).chain(&config.secrets);
-    let secrets = secrets.map(ExposeSecret::expose_secret).filter(|secret| !secret.is_empty());
-    secrets.fold(message, |message, secret| message.replace(secret, "[secret]"))
-}
-
 fn secret(value: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(value).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }

@@ -1,108 +1,52 @@
 //! Models behind an OpenAI-compatible HTTP endpoint.
 
+mod answer;
+mod chunk;
+mod config;
 mod http;
+mod meter;
+mod names;
+mod pace;
+mod refusal;
 mod wire;
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_openai::Client;
 use async_openai::error::OpenAIError;
 use async_trait::async_trait;
 use futures::StreamExt;
-use secrecy::SecretString;
 use serde_json::Value;
-use tokio::sync::Semaphore;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use self::http::{Endpoint, Refusal};
-use self::wire::{Chunk, Dialect};
-use crate::{Message, Model, ModelError, ModelErrorKind, SampleAnswer, SampleContext, SampleRequest, Usage, prompt};
-
-/// The longest answer that is read, in bytes.
-const MAX_ANSWER_BYTES: usize = 4 << 20;
+use self::answer::Answer;
+use self::chunk::Chunk;
+pub use self::config::ModelConfig;
+use self::http::Endpoint;
+use self::meter::Meter;
+use self::names::Names;
+use self::pace::Pace;
+use self::refusal::{Refusal, refusal};
+use self::wire::Dialect;
+use crate::model::tokens;
+use crate::{
+    Message, Model, ModelError, ModelErrorKind, Reply, SampleAnswer, SampleContext, SampleRequest, ToolCall,
+    ToolChoice, Traits, Usage, prompt,
+};
 
 /// How much of an unusable answer an error shows, in characters.
 const SHOWN: usize = 300;
 
-/// What a project declares about a model.
-#[derive(Clone, Debug)]
-pub struct ModelConfig {
-    /// The name that the project gives it.
-    pub name: String,
-    /// Where the server is, such as `http://127.0.0.1:11434/v1`.
-    pub base_url: String,
-    /// What the server calls it.
-    pub model: String,
-    /// Sent as a bearer token. Nothing is read from the environment.
-    pub api_key: Option<SecretString>,
-    /// Sent with every request, beside the key.
-    pub headers: Vec<(String, SecretString)>,
-    /// What went into the key and the headers in confidence: no error repeats it, even in part of a header.
-    pub secrets: Vec<SecretString>,
-    /// How dear it is, 0 to 1.
-    pub cost: f64,
-    /// How fast it is, 0 to 1.
-    pub speed: f64,
-    /// How clever it is, 0 to 1.
-    pub intelligence: f64,
-    /// What it charges.
-    pub price: Option<Price>,
-    /// The longest silence, before the answer begins and within it.
-    pub timeout: Duration,
-    /// How many samples run at a time; the rest wait.
-    pub concurrency: usize,
-    /// How many tokens prompt and answer may have together.
-    pub max_context: Option<u64>,
-}
-
-impl ModelConfig {
-    /// A model with the defaults: no key, no price, two minutes of silence, eight samples at a time.
-    pub fn new(name: impl Into<String>, base_url: impl Into<String>, model: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            base_url: base_url.into(),
-            model: model.into(),
-            api_key: None,
-            headers: Vec::new(),
-            secrets: Vec::new(),
-            cost: 0.5,
-            speed: 0.5,
-            intelligence: 0.5,
-            price: None,
-            timeout: Duration::from_secs(120),
-            concurrency: 8,
-            max_context: None,
-        }
-    }
-}
-
-/// What a model charges, in US dollars per million tokens.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Price {
-    /// For what it reads.
-    pub input: f64,
-    /// For what it writes.
-    pub output: f64,
-}
-
-impl Price {
-    fn of(self, usage: Usage) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "token counts are far below 2^52")]
-        let dollars = |tokens: u64, per_million: f64| tokens as f64 * per_million / 1e6;
-        dollars(usage.prompt_tokens, self.input) + dollars(usage.completion_tokens, self.output)
-    }
-}
-
 /// A model behind an OpenAI-compatible endpoint.
 ///
 /// Answers are streamed, so that a cancelled sample stops the server too. Overload and lost connections are tried again a
-/// few times, as [`http`] says; what the server does not understand is left out, as [`Dialect`] says.
+/// few times, as [`Refusal::pause`] says; what the server does not understand is left out, as [`Dialect`] says.
 pub struct OpenAiModel {
     config: ModelConfig,
     client: Client<Endpoint>,
-    slots: Semaphore,
+    local: bool,
+    pace: Pace,
     dialect: Mutex<Dialect>,
 }
 
@@ -110,15 +54,6 @@ impl fmt::Debug for OpenAiModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenAiModel").field("config", &self.config).finish_non_exhaustive()
     }
-}
-
-/// One reply of the server.
-struct Reply {
-    text: String,
-    model: Option<String>,
-    usage: Usage,
-    /// It stopped at `max_tokens`.
-    cut: bool,
 }
 
 impl OpenAiModel {
@@ -131,9 +66,10 @@ impl OpenAiModel {
     /// When the process has not installed a default rustls crypto provider.
     pub fn new(config: ModelConfig) -> Result<Self, ModelError> {
         let endpoint = Endpoint::new(&config)?;
+        let local = endpoint.local;
         let client = http::client(endpoint)?;
-        let slots = Semaphore::new(config.concurrency.max(1));
-        Ok(Self { config, client, slots, dialect: Mutex::default() })
+        let pace = Pace::new(config.concurrency, config.requests_per_minute);
+        Ok(Self { config, client, local, pace, dialect: Mutex::default() })
     }
 
     /// What the project declares about it.
@@ -141,130 +77,202 @@ impl OpenAiModel {
         &self.config
     }
 
-    async fn answer(&self, request: &SampleRequest) -> Result<SampleAnswer, ModelError> {
-        // Never closed, so never an error.
-        let _slot = self.slots.acquire().await;
-        let mut messages = prompt::messages(request);
-        let mut usage = Usage::default();
-        let mut repaired = false;
+    async fn answer(
+        &self,
+        request: &SampleRequest,
+        deadline: Option<Instant>,
+        meter: &Meter,
+    ) -> Result<SampleAnswer, ModelError> {
+        let _slot = self.pace.slot().await;
+        let names = Names::of(request);
+        let mut repair = Vec::new();
         loop {
-            self.fits(&messages, request.max_tokens)?;
-            let reply = self.reply(&messages, request).await?;
-            usage += reply.usage;
-            let why = match request.shape.read(&reply.text) {
-                Ok(output) => {
-                    return Ok(SampleAnswer {
-                        output,
-                        text: reply.text,
-                        model: reply.model.unwrap_or_else(|| self.config.model.clone()),
-                        usage,
-                        cost_usd: self.config.price.map_or(0.0, |price| price.of(usage)),
-                    });
-                }
+            let answer = self.ask(request, &repair, &names, deadline, meter).await?;
+            let calls = answer.calls(request, &names);
+            let why = match self.understand(request, &answer, calls.clone()) {
+                Ok(reply) => return Ok(self.finish(answer, reply, meter.total())),
                 Err(why) => why,
             };
             // An answer that was cut would be cut again.
-            if repaired || reply.cut {
-                let cut =
-                    if reply.cut { format!(" (cut at max_tokens = {})", request.max_tokens) } else { String::new() };
-                let said = shown(&reply.text);
-                return Err(
-                    self.error(ModelErrorKind::InvalidOutput, format!("its answer{cut} {why}. It said: {said}"))
-                );
+            if !repair.is_empty() || answer.cut() {
+                return self.give_up(request, answer, calls, &why, meter.total());
             }
             tracing::debug!(model = self.config.name, %why, "asking for a repair");
-            messages.extend(prompt::repair(&reply.text, &why));
-            repaired = true;
+            repair = match calls {
+                Ok(calls) if !calls.is_empty() => prompt::repair_calls(&answer.text, &calls, &why).to_vec(),
+                _ => prompt::repair(&answer.all(), &why).to_vec(),
+            };
+        }
+    }
+
+    /// What an answer comes to. Calls that the server did not tell apart are found in the text, and a server that leaves
+    /// that to us is not given tools again: models do better at it when it is explained to them.
+    fn understand(
+        &self,
+        request: &SampleRequest,
+        answer: &Answer,
+        calls: Result<Vec<ToolCall>, String>,
+    ) -> Result<Reply, String> {
+        let calls = calls?;
+        if !calls.is_empty() {
+            return request.check_calls(&calls).map(|()| Reply::Calls(calls));
+        }
+        let reply = request.read(&answer.text);
+        let required = request.tool_choice == ToolChoice::Required && !request.tools.is_empty();
+        if required || matches!(reply, Ok(Reply::Calls(_))) {
+            self.dialect().tools = false;
+        }
+        reply
+    }
+
+    /// What becomes of an answer that is still wrong. Whoever asked runs the tools, and can tell the model what is wrong with
+    /// a call; with anything else, nobody can do anything.
+    fn give_up(
+        &self,
+        request: &SampleRequest,
+        answer: Answer,
+        calls: Result<Vec<ToolCall>, String>,
+        why: &str,
+        usage: Usage,
+    ) -> Result<SampleAnswer, ModelError> {
+        let cut = if answer.cut() { format!(" (cut at max_tokens = {})", request.max_tokens) } else { String::new() };
+        let calls = match calls {
+            Ok(none) if none.is_empty() => request.calls_in(&answer.text),
+            told_apart => told_apart,
+        };
+        match calls {
+            Ok(calls) if !calls.is_empty() && !answer.cut() => Ok(self.finish(answer, Reply::Calls(calls), usage)),
+            _ => {
+                let said = shown(&answer.all());
+                Err(self.error(ModelErrorKind::InvalidOutput, format!("its answer{cut} {why}. It said: {said}")))
+            }
+        }
+    }
+
+    fn finish(&self, answer: Answer, reply: Reply, usage: Usage) -> SampleAnswer {
+        let stop = answer.stop(&reply);
+        let (output, text, calls) = match reply {
+            Reply::Output(output) => (output, answer.text, Vec::new()),
+            // Calls that were found in the text are not its text as well.
+            Reply::Calls(calls) if answer.has_calls() => (Value::Null, answer.text, calls),
+            Reply::Calls(calls) => (Value::Null, String::new(), calls),
+        };
+        SampleAnswer {
+            output,
+            text,
+            calls,
+            model: answer.model.unwrap_or_else(|| self.config.model.clone()),
+            usage,
+            cost_usd: self.cost(usage),
+            stop,
+        }
+    }
+
+    /// One answer. What the server refuses to understand is left out, and asked again; when it can't be reached or is
+    /// overloaded, it is asked again later, unless that is after the deadline.
+    async fn ask(
+        &self,
+        request: &SampleRequest,
+        repair: &[Message],
+        names: &Names<'_>,
+        deadline: Option<Instant>,
+        meter: &Meter,
+    ) -> Result<Answer, ModelError> {
+        let known = *self.dialect();
+        let mut dialect = known;
+        let mut attempt = 1;
+        loop {
+            let body = wire::body(&self.config.model, request, repair, dialect, names);
+            let prompt_tokens = prompt_tokens(request, repair, dialect);
+            self.fits(prompt_tokens, request.max_tokens)?;
+            self.pace.turn(deadline).await.map_err(|wait| self.explain(&Refusal::no_turn(wait).into()))?;
+            meter.begin(prompt_tokens);
+            let error = match self.stream(&body, &request.stop, meter).await {
+                Ok(answer) => {
+                    meter.end(answer.counted);
+                    self.pace.here();
+                    if dialect != known {
+                        *self.dialect() = dialect;
+                    }
+                    return Ok(answer);
+                }
+                Err(error) => error,
+            };
+            let refusal = refusal(&error);
+            if refusal.is_some_and(|refusal| refusal.free) {
+                meter.refused()
+            } else {
+                meter.end(None)
+            }
+            if let Some(simpler) = refusal.and_then(|refusal| dialect.without_what_offends(refusal, &body)) {
+                tracing::debug!(model = self.config.name, %error, "asking in a simpler dialect");
+                dialect = simpler;
+                continue;
+            }
+            let pause = refusal.and_then(|refusal| refusal.pause(attempt));
+            let in_time = |pause| deadline.is_none_or(|deadline| Instant::now() + pause < deadline);
+            match pause.filter(|pause| in_time(*pause)) {
+                Some(pause) => {
+                    tracing::debug!(model = self.config.name, attempt, ?pause, %error, "trying again");
+                    sleep(pause).await;
+                    attempt += 1;
+                }
+                None => {
+                    let error_kind = refusal::explain(&error).0;
+                    if matches!(error_kind, ModelErrorKind::Unavailable | ModelErrorKind::Timeout) {
+                        self.pace.away(refusal.and_then(|refusal| refusal.retry_after));
+                    }
+                    return Err(self.explain(&error));
+                }
+            }
         }
     }
 
     /// Refuses what can't fit, rather than paying for a server to cut it in silence.
-    fn fits(&self, messages: &[Message], max_tokens: u32) -> Result<(), ModelError> {
-        let Some(limit) = self.config.max_context else { return Ok(()) };
-        let prompt = estimate(messages.iter().map(|message| message.text.len()).sum());
-        if prompt + u64::from(max_tokens) > limit {
-            return Err(self.error(
+    fn fits(&self, prompt_tokens: u64, max_tokens: u32) -> Result<(), ModelError> {
+        match self.config.max_context {
+            Some(limit) if prompt_tokens + u64::from(max_tokens) > limit => Err(self.error(
                 ModelErrorKind::Model,
                 format!(
-                    "the prompt (about {prompt} tokens) and max_tokens = {max_tokens} exceed its max_context of {limit}"
+                    "the prompt (about {prompt_tokens} tokens) and max_tokens = {max_tokens} exceed its max_context of {limit}"
                 ),
-            ));
-        }
-        Ok(())
-    }
-
-    /// One reply; what the server refuses to understand is left out, and asked again.
-    async fn reply(&self, messages: &[Message], request: &SampleRequest) -> Result<Reply, ModelError> {
-        let mut dialect = self.dialect();
-        loop {
-            let body = wire::body(&self.config.model, messages, request, dialect);
-            let error = match self.stream(messages, &body).await {
-                Ok(reply) => {
-                    *self.dialect.lock().unwrap_or_else(PoisonError::into_inner) = dialect;
-                    return Ok(reply);
-                }
-                Err(error) => error,
-            };
-            match http::refusal(&error).and_then(|refusal| dialect.without_what_offends(refusal, &body)) {
-                Some(simpler) => {
-                    tracing::debug!(model = self.config.name, %error, "asking in a simpler dialect");
-                    dialect = simpler;
-                }
-                None => return Err(self.explain(&error)),
-            }
+            )),
+            _ => Ok(()),
         }
     }
 
-    fn dialect(&self) -> Dialect {
-        *self.dialect.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn stream(&self, messages: &[Message], body: &Value) -> Result<Reply, OpenAIError> {
+    async fn stream(&self, body: &Value, stop: &[String], meter: &Meter) -> Result<Answer, OpenAIError> {
         let silence = || Refusal::silent(self.config.timeout);
         let chat = self.client.chat();
         let sent = chat.create_stream_byot::<_, Chunk>(body);
         let mut chunks = timeout(self.config.timeout, sent).await.map_err(|_| silence())??;
-        let mut reply = Reply { text: String::new(), model: None, usage: Usage::default(), cut: false };
-        let mut counted = None;
-        let mut choices = 0;
+        let mut answer = Answer::default();
         while let Some(chunk) = timeout(self.config.timeout, chunks.next()).await.map_err(|_| silence())? {
-            let chunk = chunk?;
-            if let Some(error) = chunk.error {
-                return Err(Refusal::in_stream(&error).into());
-            }
-            reply.model = reply.model.or(chunk.model.filter(|name| !name.is_empty()));
-            counted = chunk.usage.or(counted);
-            for choice in chunk.choices {
-                choices += 1;
-                reply.cut |= choice.finish_reason.as_deref() == Some("length");
-                reply.text.push_str(&choice.text());
-            }
-            if reply.text.len() > MAX_ANSWER_BYTES {
-                return Err(Refusal::too_long(MAX_ANSWER_BYTES).into());
+            answer.take(chunk?, stop)?;
+            meter.grown(answer.bytes(), answer.pieces);
+            if answer.overran {
+                break;
             }
         }
-        if choices == 0 {
-            return Err(Refusal::no_answer().into());
-        }
-        reply.usage = counted.map_or_else(
-            || Usage {
-                prompt_tokens: estimate(messages.iter().map(|message| message.text.len()).sum()),
-                completion_tokens: estimate(reply.text.len()),
-                estimated: true,
-            },
-            wire::Counted::usage,
-        );
-        Ok(reply)
+        if answer.began() { Ok(answer) } else { Err(Refusal::no_answer().into()) }
+    }
+
+    fn dialect(&self) -> MutexGuard<'_, Dialect> {
+        self.dialect.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cost(&self, usage: Usage) -> f64 {
+        self.config.price.map_or(0.0, |price| price.of(usage))
     }
 
     fn explain(&self, error: &OpenAIError) -> ModelError {
-        let (kind, message) = http::explain(error);
+        let (kind, message) = refusal::explain(error);
         self.error(kind, message)
     }
 
     fn error(&self, kind: ModelErrorKind, message: impl fmt::Display) -> ModelError {
         let message = format!("model `{}` at {}: {message}", self.config.name, self.config.base_url);
-        ModelError::new(kind, http::redact(message, &self.config))
+        ModelError::new(kind, refusal::redact(message, &self.config))
     }
 }
 
@@ -274,7 +282,28 @@ impl Model for OpenAiModel {
         &self.config.name
     }
 
+    fn id(&self) -> &str {
+        &self.config.model
+    }
+
+    fn traits(&self) -> Traits {
+        Traits {
+            cost: self.config.cost,
+            speed: self.config.speed,
+            intelligence: self.config.intelligence,
+            context: self.config.max_context,
+            tools: true,
+            local: self.local,
+            price: self.config.price,
+        }
+    }
+
+    fn healthy(&self) -> bool {
+        self.pace.healthy()
+    }
+
     async fn sample(&self, request: &SampleRequest, context: &SampleContext) -> Result<SampleAnswer, ModelError> {
+        let meter = Meter::new(context.progress.clone());
         let deadline = async {
             match context.deadline {
                 Some(deadline) => sleep_until(deadline).await,
@@ -282,18 +311,24 @@ impl Model for OpenAiModel {
             }
         };
         // Dropping the answer closes the connection, which is how a server learns that it can stop.
-        tokio::select! {
+        let answer = tokio::select! {
             biased;
             () = context.cancelled.cancelled() => Err(self.error(ModelErrorKind::Cancelled, "cancelled")),
             () = deadline => Err(self.error(ModelErrorKind::Timeout, "no answer before the deadline")),
-            answer = self.answer(request) => answer,
-        }
+            answer = self.answer(request, context.deadline, &meter) => answer,
+        };
+        answer.map_err(|error| {
+            let usage = meter.total();
+            ModelError { usage, cost_usd: self.cost(usage), ..error }
+        })
     }
 }
 
-/// Tokens in so many bytes, by the usual rule of thumb.
-fn estimate(bytes: usize) -> u64 {
-    (bytes as u64).div_ceil(4)
+/// About how many tokens a model reads of all this.
+fn prompt_tokens(request: &SampleRequest, repair: &[Message], dialect: Dialect) -> u64 {
+    let tools = request.tools.iter().filter(|_| dialect.tools);
+    let tools = tools.map(|tool| tokens(tool.name.len() + tool.input_schema.to_string().len()));
+    Usage::guess(&wire::messages(request, repair, dialect), "").prompt_tokens + tools.sum::<u64>()
 }
 
 fn shown(text: &str) -> String {

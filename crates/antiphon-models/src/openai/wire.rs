@@ -1,15 +1,19 @@
-//! What is sent and what comes back, read tolerantly: servers that call themselves compatible differ in everything that is
-//! not the text.
+//! What is sent.
 
-use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
-use super::http::Refusal;
-use crate::{Message, Role, SampleRequest, Shape, Usage};
+use super::names::Names;
+use super::refusal::Refusal;
+use crate::{Message, Role, SampleRequest, Shape, ToolChoice, prompt};
+
+/// How many stop texts servers take; more are looked for here.
+const MOST_STOPS: usize = 4;
 
 /// Which optional parts of the protocol a server takes. Everything is tried first; what it refuses is left out from then on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Dialect {
+    /// It knows tools. If not, they are explained in words.
+    pub(super) tools: bool,
     response_format: bool,
     stream_options: bool,
     /// `max_completion_tokens`, as OpenAI's newer models want it, in place of `max_tokens`.
@@ -18,17 +22,21 @@ pub(super) struct Dialect {
 
 impl Default for Dialect {
     fn default() -> Self {
-        Self { response_format: true, stream_options: true, completion_tokens: false }
+        Self { tools: true, response_format: true, stream_options: true, completion_tokens: false }
     }
 }
 
 impl Dialect {
     /// The dialect to try next after a refusal; `None` when the refusal is about something else.
     pub(super) fn without_what_offends(self, refusal: &Refusal, body: &Value) -> Option<Self> {
+        let mentions = |what: &str| refusal.message.contains(what);
+        // llama.cpp calls it a failure of its own, when it was started without templates.
+        if self.tools && body.get("tools").is_some() && mentions("tool") && matches!(refusal.status, 400..=599) {
+            return Some(Self { tools: false, ..self });
+        }
         if !matches!(refusal.status, 400 | 404 | 415 | 422 | 501) {
             return None;
         }
-        let mentions = |what: &str| refusal.message.contains(what);
         if mentions("max_completion_tokens") && !self.completion_tokens {
             Some(Self { completion_tokens: true, ..self })
         } else if mentions("stream_options") && self.stream_options {
@@ -43,11 +51,27 @@ impl Dialect {
     }
 }
 
+/// The conversation in a dialect: `repair` is what came of a first answer, if that had to be refused.
+pub(super) fn messages(request: &SampleRequest, repair: &[Message], dialect: Dialect) -> Vec<Message> {
+    if dialect.tools {
+        prompt::messages(request).into_iter().chain(repair.iter().cloned()).collect()
+    } else {
+        prompt::in_words(request).into_iter().chain(repair.iter().cloned().map(prompt::worded)).collect()
+    }
+}
+
 /// The body of a streamed chat completion.
-pub(super) fn body(model: &str, messages: &[Message], request: &SampleRequest, dialect: Dialect) -> Value {
+pub(super) fn body(
+    model: &str,
+    request: &SampleRequest,
+    repair: &[Message],
+    dialect: Dialect,
+    names: &Names<'_>,
+) -> Value {
+    let messages = messages(request, repair, dialect);
     let mut body = json!({
         "model": model,
-        "messages": messages.iter().map(message).collect::<Vec<_>>(),
+        "messages": messages.iter().flat_map(|message| turns(message, names)).collect::<Vec<_>>(),
         "stream": true,
     });
     let limit = if dialect.completion_tokens { "max_completion_tokens" } else { "max_tokens" };
@@ -55,14 +79,43 @@ pub(super) fn body(model: &str, messages: &[Message], request: &SampleRequest, d
     if let Some(temperature) = request.temperature {
         body["temperature"] = temperature.into();
     }
+    if !request.stop.is_empty() {
+        body["stop"] = request.stop.iter().take(MOST_STOPS).cloned().collect();
+    }
     if dialect.stream_options {
         body["stream_options"] = json!({ "include_usage": true });
     }
-    if dialect.response_format
-        && let Some(schema) = request.shape.reply_schema()
-    {
+    let native = dialect.tools && !request.callable().is_empty();
+    let schema = match native {
+        false => request.reply_schema(),
+        // Beside a constrained answer no tool could be called, so it is constrained only when a first one was wrong.
+        true if request.tool_choice != ToolChoice::Required
+            && repair.first().is_some_and(|said| said.calls.is_empty()) =>
+        {
+            request.shape.reply_schema()
+        }
+        true => None,
+    };
+    if dialect.tools && !request.tools.is_empty() {
+        body["tools"] = request
+            .tools
+            .iter()
+            .map(|tool| {
+                let mut function = json!({ "name": names.sent(&tool.name), "parameters": tool.input_schema });
+                if let Some(description) = &tool.description {
+                    function["description"] = description.as_str().into();
+                }
+                json!({ "type": "function", "function": function })
+            })
+            .collect();
+        let choice = if schema.is_some() { ToolChoice::None } else { request.tool_choice };
+        if choice != ToolChoice::Auto {
+            body["tool_choice"] = json!(choice);
+        }
+    }
+    if let Some(schema) = schema.filter(|_| dialect.response_format) {
         // `strict` refuses schemas with optional properties, so only our own may be.
-        let strict = matches!(request.shape, Shape::Choose(_));
+        let strict = matches!(request.shape, Shape::Choose(_)) && (native || request.callable().is_empty());
         body["response_format"] = json!({
             "type": "json_schema",
             "json_schema": { "name": "answer", "strict": strict, "schema": schema },
@@ -71,64 +124,31 @@ pub(super) fn body(model: &str, messages: &[Message], request: &SampleRequest, d
     body
 }
 
-fn message(message: &Message) -> Value {
+/// A message as the messages that it is on the wire: each result is one of its own.
+fn turns(message: &Message, names: &Names<'_>) -> Vec<Value> {
     let role = match message.role {
         Role::System => "system",
         Role::User => "user",
         Role::Assistant => "assistant",
     };
-    json!({ "role": role, "content": message.text })
-}
-
-/// One event of the stream; or a whole answer, of a server that does not stream.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Chunk {
-    #[serde(deserialize_with = "null_is_default")]
-    pub(super) choices: Vec<Choice>,
-    pub(super) model: Option<String>,
-    pub(super) usage: Option<Counted>,
-    /// Some servers report a failure inside a stream that began well.
-    pub(super) error: Option<Value>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Choice {
-    delta: Option<Said>,
-    message: Option<Said>,
-    /// An empty string means none, to some.
-    pub(super) finish_reason: Option<String>,
-}
-
-impl Choice {
-    pub(super) fn text(self) -> String {
-        self.delta.or(self.message).and_then(|said| said.content).unwrap_or_default()
+    let mut turns: Vec<Value> = message
+        .results
+        .iter()
+        .map(|result| {
+            let error = if result.is_error { "Error: " } else { "" };
+            json!({ "role": "tool", "tool_call_id": result.id, "content": format!("{error}{}", result.text) })
+        })
+        .collect();
+    if !message.calls.is_empty() {
+        let calls = message.calls.iter().map(|call| {
+            let arguments = Value::Object(call.arguments.clone()).to_string();
+            let function = json!({ "name": names.sent(&call.name), "arguments": arguments });
+            json!({ "id": call.id, "type": "function", "function": function })
+        });
+        let said = (!message.text.is_empty()).then_some(&message.text);
+        turns.push(json!({ "role": role, "content": said, "tool_calls": calls.collect::<Vec<_>>() }));
+    } else if turns.is_empty() || !message.text.is_empty() {
+        turns.push(json!({ "role": role, "content": message.text }));
     }
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Said {
-    content: Option<String>,
-}
-
-/// Tokens as the server counts them.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Counted {
-    #[serde(deserialize_with = "null_is_default")]
-    prompt_tokens: u64,
-    #[serde(deserialize_with = "null_is_default")]
-    completion_tokens: u64,
-}
-
-impl Counted {
-    pub(super) fn usage(self) -> Usage {
-        Usage { prompt_tokens: self.prompt_tokens, completion_tokens: self.completion_tokens, estimated: false }
-    }
-}
-
-fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or_default())
+    turns
 }

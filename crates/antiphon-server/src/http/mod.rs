@@ -1,4 +1,4 @@
-//! Serving HTTP: MCP's streamable HTTP at `/mcp`, both eras on one endpoint.
+//! Serving HTTP: MCP's streamable HTTP at `/mcp`, and each agent alone at `/agents/NAME/mcp`; both eras on one endpoint.
 
 mod body;
 mod sessions;
@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use antiphon_engine::Owner;
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::routing::any;
 use axum::serve::ListenerExt;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -22,12 +23,15 @@ use tokio::net::TcpListener;
 
 use crate::MAX_MESSAGE_BYTES;
 use crate::connection::{Connection, Door};
-use crate::server::Server;
+use crate::server::{Server, Shared};
 use sessions::Sessions;
 pub use token::Token;
 
 /// Where the endpoint is.
 const PATH: &str = "/mcp";
+
+/// Where each agent's own endpoint is.
+const AGENT_PATH: &str = "/agents/{name}/mcp";
 
 /// Who may use the HTTP endpoint.
 #[derive(Clone, Debug)]
@@ -92,14 +96,26 @@ impl Server {
             .with_max_request_body_bytes(MAX_MESSAGE_BYTES)
             .with_cancellation_token(self.shared.stopping.child_token());
         let sessions = Sessions::default();
-        let shared = self.shared.clone();
-        let mcp = StreamableHttpService::new(
-            move || Ok(Connection::new(shared.clone(), Door::Http)),
-            sessions.manager(),
-            config,
-        );
+        let endpoint = move |shared: Arc<Shared>, manager| {
+            StreamableHttpService::new(move || Ok(Connection::new(shared.clone(), Door::Http)), manager, config.clone())
+        };
+        let mcp = endpoint(self.shared.clone(), sessions.manager());
+        let (shared, manager) = (self.shared.clone(), sessions.manager());
+        // Made for each request: which agents there are changes with the files.
+        let agent = move |Path(name): Path<String>, request: Request| {
+            let alone = shared.of_agent(&name).map(|alone| endpoint(Arc::new(alone), manager.clone()));
+            async move {
+                match alone {
+                    Some(mcp) => mcp.handle(request).await.into_response(),
+                    None => (StatusCode::NOT_FOUND, format!("no agent `{name}` is served here")).into_response(),
+                }
+            }
+        };
         let gate = Arc::new(Gate { tokens, sessions, strict });
-        Router::new().route_service(PATH, mcp).layer(middleware::from_fn_with_state(gate, pass))
+        Router::new()
+            .route_service(PATH, mcp)
+            .route(AGENT_PATH, any(agent))
+            .layer(middleware::from_fn_with_state(gate, pass))
     }
 }
 

@@ -47,6 +47,7 @@ fn plan() -> Arc<Plan> {
     let ask = Step::plain("ask", Verb::Elicit { message, form: Form::Fields(fields), by: By::Human });
     let workflow = Workflow {
         name: "paint".to_owned(),
+        agent: None,
         input_schema: json!({ "type": "object", "properties": { "what": { "type": "string" } } }),
         output_schema: None,
         body: Graph { steps: vec![ask], output: None },
@@ -71,6 +72,7 @@ impl Life {
         let plan = plan();
         let exposed = Exposed {
             name: "paint".to_owned(),
+            agent: None,
             description: "Asks for a color".to_owned(),
             title: None,
             input_schema: plan.workflows["paint"].input_schema.clone(),

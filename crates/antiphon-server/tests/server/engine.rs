@@ -43,6 +43,7 @@ impl Scripted {
     pub fn plan(name: &str) -> Arc<Plan> {
         let workflow = Workflow {
             name: name.to_owned(),
+            agent: None,
             input_schema: json!({ "type": "object" }),
             output_schema: None,
             body: Graph::default(),
@@ -170,6 +171,7 @@ impl Scripted {
                         key: "deploy".to_owned(),
                         declared: None,
                         deadline: None,
+                        route: Vec::new(),
                     }),
                 },
             ),
@@ -250,6 +252,7 @@ impl Engine for Scripted {
                 used: Used::default(),
                 may_have_happened: vec![],
                 not_undone: vec![],
+                overrun: Vec::new(),
             },
         };
         let entry = Entry { run, progress: broadcast::Sender::new(16) };

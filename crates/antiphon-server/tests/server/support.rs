@@ -61,6 +61,7 @@ impl Fixture {
 pub fn exposed(name: &str, task: TaskPolicy) -> Exposed {
     Exposed {
         name: name.to_owned(),
+        agent: None,
         description: format!("Does {name}\nand nothing else"),
         title: None,
         input_schema: json!({ "type": "object", "properties": { "text": { "type": "string" } } }),

@@ -21,7 +21,7 @@ pub(super) enum Shape {
 /// A long text: a template, or `{ file = "…" }`.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
-enum Prose {
+pub(super) enum Prose {
     /// The text itself.
     Text(String),
     /// A text kept in a file.
@@ -30,7 +30,7 @@ enum Prose {
 
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
-struct ProseFile {
+pub(super) struct ProseFile {
     /// Its path, relative to the workflow file.
     file: String,
 }
@@ -49,7 +49,7 @@ enum Condition {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields, transform = one_verb)]
 pub(super) struct Step {
-    /// Verb: calls a tool (`"SERVER.TOOL"`) or a workflow of the same folder (`"NAME"`).
+    /// Verb: calls a tool (`"SERVER.TOOL"`), or by its name alone an agent, or a workflow of the same folder.
     call: Option<String>,
     /// Of `call`: the arguments. Strings are templates.
     with: Option<BTreeMap<String, Value>>,
@@ -64,7 +64,7 @@ pub(super) struct Step {
     system: Option<Prose>,
     /// Of `sample`: labels and their meanings; the answer is one of the labels.
     choose: Option<BTreeMap<String, String>>,
-    /// Of `sample`: the shape of the answer.
+    /// Of `sample`, and of a `call` of an agent: the shape of the answer.
     schema: Option<Shape>,
     /// Of `sample`: what good answers look like.
     examples: Option<Vec<Example>>,
@@ -74,6 +74,8 @@ pub(super) struct Step {
     /// Of `sample`: 0 always takes the likeliest word.
     #[schemars(range(min = 0.0, max = 2.0))]
     temperature: Option<f64>,
+    /// Of `sample = "auto"`: what the model should be like.
+    prefer: Option<Prefer>,
 
     /// Verb: asks a person. Without `fields` and `url`, yes or no.
     elicit: Option<Prose>,
@@ -141,7 +143,7 @@ fn one_verb(schema: &mut Schema) {
 
 #[derive(JsonSchema)]
 #[schemars(untagged)]
-enum OneOrMany {
+pub(super) enum OneOrMany {
     /// One.
     One(String),
     /// In order of preference.
@@ -150,7 +152,7 @@ enum OneOrMany {
 
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
-struct Example {
+pub(super) struct Example {
     /// What is asked.
     input: Value,
     /// What to answer.
@@ -298,4 +300,26 @@ enum OnDoubt {
     Ask,
     Fail,
     Skip,
+}
+
+/// What a model should be like, in MCP's own words.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub(super) struct Prefer {
+    /// Parts of names, the most wanted first: the first that a model's name contains decides.
+    hints: Option<Vec<String>>,
+    /// How much being cheap counts, 0 to 1.
+    #[serde(rename = "costPriority")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    cost_priority: Option<f64>,
+    /// How much being fast counts, 0 to 1.
+    #[serde(rename = "speedPriority")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    speed_priority: Option<f64>,
+    /// How much being capable counts, 0 to 1.
+    #[serde(rename = "intelligencePriority")]
+    #[schemars(range(min = 0.0, max = 1.0))]
+    intelligence_priority: Option<f64>,
+    /// Only models that run on this machine.
+    local_only: Option<bool>,
 }

@@ -58,7 +58,8 @@ enum Consent {
 struct Sampling {
     /// Whether it may: always, after a person has agreed, or not.
     consent: Consent,
-    /// The models that may answer, in order of preference.
+    /// The models that may answer, in order of preference; `"auto"` leaves it to what the request prefers, `"caller"` asks whoever
+    /// called us. By default `["auto"]`.
     models: Option<Vec<String>>,
     /// What it may use in one run.
     limits: Option<SamplingLimits>,
@@ -73,6 +74,9 @@ struct SamplingLimits {
     /// The most requests.
     #[schemars(range(min = 1))]
     calls: Option<u64>,
+    /// The most requests in one call. By default 10.
+    #[schemars(range(min = 1))]
+    rounds: Option<u32>,
 }
 
 #[derive(JsonSchema)]
@@ -160,6 +164,16 @@ pub(super) struct Limits {
     depth: Option<u32>,
     /// Working time.
     duration: Option<Duration>,
+    /// What reaching a limit means. `"enforce"`: what would go beyond it fails; `"audit"`: the run goes on, and shows it.
+    /// Nesting ends at `depth` in any case. By default `"enforce"`.
+    mode: Option<LimitMode>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum LimitMode {
+    Enforce,
+    Audit,
 }
 
 /// What `antiphon serve` offers beside the workflows.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde_json::Value;
 
+use super::agent::Agent;
 use super::step::{Shape, Step};
 use super::tables::{Limits, Model, Serve, Server, Task};
 
@@ -29,6 +30,8 @@ pub(super) struct WorkflowFile {
     servers: Option<BTreeMap<String, Server>>,
     /// Models of this workflow alone; others come from `antiphon.toml`.
     models: Option<BTreeMap<String, Model>>,
+    /// Agents of this workflow alone; others come from `antiphon.toml`.
+    agents: Option<BTreeMap<String, Agent>>,
     /// When a run becomes a task.
     task: Option<Task>,
     /// Bounds of a run.
@@ -43,6 +46,8 @@ pub(super) struct ConfigFile {
     servers: Option<BTreeMap<String, Server>>,
     /// Models that answer sampling, by name.
     models: Option<BTreeMap<String, Model>>,
+    /// Agents, by name: each is served as the tool `ask_NAME`.
+    agents: Option<BTreeMap<String, Agent>>,
     /// When runs become tasks, unless the workflow says otherwise.
     task: Option<Task>,
     /// Bounds of runs, unless the workflow says otherwise.

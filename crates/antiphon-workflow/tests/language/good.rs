@@ -55,6 +55,31 @@ fn a_workflow_tells_what_it_uses() {
 }
 
 #[test]
+fn an_agent_is_a_workflow() {
+    let checked = common::load(&common::folder("good").join("agents.toml"));
+    let agents = &checked.project.agents;
+    let keys: Vec<_> = agents.keys().map(String::as_str).collect();
+    assert_eq!(keys, ["agents/ask_critic", "ask_desk", "ask_refund", "ask_researcher"]);
+
+    let desk = &agents["ask_desk"];
+    assert_eq!((desk.name.as_str(), desk.agent.as_deref()), ("ask_desk", Some("desk")));
+    assert_eq!(desk.description.as_deref(), Some("Answers customers"));
+    // What the others who may come to hold its conversation can do, it can come to.
+    assert_eq!(Vec::from_iter(&desk.servers_used), ["files"]);
+    assert_eq!(Vec::from_iter(desk.plan.workflows.keys()), ["ask_desk"]);
+    assert!(!desk.read_only && !desk.asks);
+
+    let researcher = &agents["ask_researcher"];
+    assert_eq!(Vec::from_iter(researcher.plan.workflows.keys()), ["ask_desk", "ask_researcher", "lookup"]);
+    assert!(researcher.asks, "the caller may have to think for it");
+    assert!(agents["agents/ask_critic"].read_only);
+    insta::assert_snapshot!("agents_ask_desk_drawn", antiphon_workflow::mermaid(desk));
+    let routes = &checked.project.routes;
+    let drawn = [antiphon_workflow::routes_mermaid(routes), antiphon_workflow::routes_dot(routes)].concat();
+    insta::assert_snapshot!("agents_routes_drawn", drawn);
+}
+
+#[test]
 fn variables_are_named() {
     let checked = common::load(&common::folder("good").join("triage.toml"));
     let tracker = env::variables(&checked.project.servers["tracker"]);

@@ -35,7 +35,7 @@ fn good_files_fit_the_schemas() {
     let workflow = jsonschema::validator_for(&antiphon_workflow::json_schema()).unwrap();
     let config = jsonschema::validator_for(&antiphon_workflow::config_schema()).unwrap();
     let good = common::folder("good");
-    for folder in [good.clone(), good.join("triage")] {
+    for folder in [good.clone(), good.join("triage"), good.join("agents")] {
         for file in common::files(&folder) {
             let validator = if file.ends_with("antiphon.toml") { &config } else { &workflow };
             if let Err(error) = validator.validate(&toml_as_json(&file).unwrap()) {

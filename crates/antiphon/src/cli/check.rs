@@ -28,7 +28,7 @@ pub fn check(args: CheckArgs) -> Result<Exit, Fault> {
         [] => vec![Place::here()?],
         paths => paths.iter().map(|path| Place::of(path)).collect::<Result<_, _>>()?,
     };
-    let mut files = 0;
+    let (mut files, mut agents) = (0, 0);
     let mut errors = 0;
     for place in places {
         let checked = place.load()?;
@@ -36,10 +36,12 @@ pub fn check(args: CheckArgs) -> Result<Exit, Fault> {
         let about = |path: &str| wanted.as_ref().is_none_or(|wanted| wanted == path) || is_config(path.as_ref());
         let diagnostics: Vec<&Diagnostic> = checked.diagnostics.iter().filter(|one| about(one.path())).collect();
         let found = checked.project.workflows.values().filter(|workflow| about(&workflow.path)).count();
-        if found == 0 && diagnostics.is_empty() {
+        let asked = checked.project.agents.values().filter(|agent| about(&agent.path)).count();
+        if found + asked == 0 && diagnostics.is_empty() {
             return Err(place.broken(&checked));
         }
         files += found;
+        agents += asked;
         errors += diagnostics.iter().filter(|one| one.is_error()).count();
         for diagnostic in diagnostics {
             match args.json {
@@ -49,7 +51,8 @@ pub fn check(args: CheckArgs) -> Result<Exit, Fault> {
         }
     }
     if !args.json {
-        ui::note(format_args!("{}, {}", count(files, "sound workflow"), count(errors, "error")));
+        let agents = if agents == 0 { String::new() } else { format!("{}, ", count(agents, "agent")) };
+        ui::note(format_args!("{}, {agents}{}", count(files, "sound workflow"), count(errors, "error")));
     }
     Ok(if errors == 0 { Exit::Ok } else { Exit::Usage })
 }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use antiphon_kernel::{Callee, EffectClass, Graph, Limits, Source, Step, Target, Verb, Wait, Workflow};
+use antiphon_kernel::{Callee, EffectClass, Graph, Limits, Plan, Source, Step, Target, Verb, Wait, Workflow};
 use antiphon_workflow::{ServerDef, Transport};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::print;
@@ -25,7 +26,8 @@ pub fn print(loaded: &Loaded, input: &Value, as_json: bool) -> Result<(), Fault>
         let value = json!({
             "workflow": workflow.name,
             "input": input,
-            "steps": workflow.plan.workflows.iter().map(|(name, workflow)| (name.clone(), steps(workflow))).collect::<BTreeMap<_, _>>(),
+            "steps": files(&workflow.plan).map(|part| (part.name.clone(), steps(part, &workflow.plan))).collect::<BTreeMap<_, _>>(),
+            "agents": agents(&workflow.plan),
             "servers": servers,
             "models": workflow.models_used,
             "asks": workflow.asks,
@@ -43,12 +45,16 @@ fn write_plan(text: &mut String, loaded: &Loaded, input: &Value, servers: &BTree
     let workflow = &loaded.workflow;
     writeln!(text, "{} ({}): nothing is started, nothing is called", workflow.name, workflow.path)?;
     writeln!(text, "\nInput\n  {input}")?;
-    let root = workflow.plan.workflows.get(&workflow.plan.root);
-    let nested =
-        workflow.plan.workflows.iter().filter(|(name, _)| **name != workflow.plan.root).map(|(_, nested)| nested);
-    for part in root.into_iter().chain(nested) {
+    for part in files(&workflow.plan) {
         writeln!(text, "\nSteps of {}", part.name)?;
-        write_steps(text, &part.body, 1)?;
+        write_steps(text, &part.body, &workflow.plan, 1)?;
+    }
+    let agents = agents(&workflow.plan);
+    if !agents.is_empty() {
+        writeln!(text, "\nAgents")?;
+        for agent in agents {
+            writeln!(text, "  {}", agent.told())?;
+        }
     }
     if !servers.is_empty() {
         writeln!(text, "\nServers")?;
@@ -67,16 +73,88 @@ fn write_plan(text: &mut String, loaded: &Loaded, input: &Value, servers: &BTree
     Ok(())
 }
 
-fn write_steps(text: &mut String, graph: &Graph, depth: usize) -> std::fmt::Result {
+/// The workflows that somebody wrote, the first one first.
+fn files(plan: &Plan) -> impl Iterator<Item = &Workflow> {
+    let root = plan.workflows.get(&plan.root);
+    let nested = plan.workflows.iter().filter(|(name, _)| **name != plan.root).map(|(_, nested)| nested);
+    root.into_iter().chain(nested).filter(|workflow| workflow.agent.is_none())
+}
+
+/// Who may be asked: the agent, or another one that may come to hold its conversation.
+#[derive(Serialize)]
+struct Agent<'a> {
+    name: &'a str,
+    /// The agent whose conversation it would be, if that is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holds_for: Option<&'a str>,
+    models: Vec<&'a str>,
+    may_call: Vec<String>,
+    max_turns: u32,
+}
+
+impl Agent<'_> {
+    fn told(&self) -> String {
+        let grants = match self.may_call.as_slice() {
+            [] => "may call nothing".to_owned(),
+            grants => format!("may call {}", grants.join(", ")),
+        };
+        let whose = self.holds_for.map(|other| format!(" (as the next one after {other})")).unwrap_or_default();
+        format!("{}{whose}  sample {}, {grants}, at most {} turns", self.name, self.models.join(", "), self.max_turns)
+    }
+}
+
+/// The agents of a plan, with what they were granted.
+fn agents(plan: &Plan) -> Vec<Agent<'_>> {
+    let mut agents = Vec::new();
+    for workflow in plan.workflows.values() {
+        let Some(name) = workflow.agent.as_deref() else { continue };
+        for step in &workflow.body.steps {
+            let (Verb::Do { body }, Some(max_turns)) = (&step.verb, step.repeat.as_ref().and_then(|repeat| repeat.max))
+            else {
+                continue;
+            };
+            let holders: Vec<(&str, &Graph)> = body
+                .steps
+                .iter()
+                .filter_map(|step| match &step.verb {
+                    Verb::Do { body } => Some((step.id.as_str(), body)),
+                    _ => None,
+                })
+                .collect();
+            let holders = if holders.is_empty() { vec![(name, body)] } else { holders };
+            for (holder, body) in holders {
+                let mut agent =
+                    Agent { name: holder, holds_for: None, models: Vec::new(), may_call: Vec::new(), max_turns };
+                agent.holds_for = (holder != name).then_some(name);
+                for step in &body.steps {
+                    match &step.verb {
+                        Verb::Sample { models, caller, .. } => {
+                            agent.models =
+                                models.iter().map(String::as_str).chain(caller.then_some("caller")).collect();
+                        }
+                        Verb::Call { target: Target::OneOf { among, .. }, .. } => {
+                            agent.may_call = among.values().map(|callee| called(callee, plan)).collect();
+                        }
+                        _ => {}
+                    }
+                }
+                agents.push(agent);
+            }
+        }
+    }
+    agents
+}
+
+fn write_steps(text: &mut String, graph: &Graph, plan: &Plan, depth: usize) -> std::fmt::Result {
     for step in in_order(&graph.steps) {
-        write!(text, "{:indent$}{}  {}", "", step.id, does(step), indent = depth * 2)?;
+        write!(text, "{:indent$}{}  {}", "", step.id, does(step, plan), indent = depth * 2)?;
         let after: Vec<&str> = step.deps.keys().map(String::as_str).collect();
         if !after.is_empty() {
             write!(text, "  after {}", after.join(", "))?;
         }
         writeln!(text)?;
         if let Verb::Do { body } = &step.verb {
-            write_steps(text, body, depth + 1)?;
+            write_steps(text, body, plan, depth + 1)?;
         }
     }
     Ok(())
@@ -95,29 +173,29 @@ fn in_order(steps: &[Step]) -> Vec<&Step> {
     ordered
 }
 
-fn steps(workflow: &Workflow) -> Vec<Value> {
-    fn list(graph: &Graph) -> Vec<Value> {
+fn steps(workflow: &Workflow, plan: &Plan) -> Vec<Value> {
+    fn list(graph: &Graph, plan: &Plan) -> Vec<Value> {
         in_order(&graph.steps)
             .into_iter()
             .map(|step| {
                 let mut value =
-                    json!({ "id": step.id, "does": does(step), "after": step.deps.keys().collect::<Vec<_>>() });
+                    json!({ "id": step.id, "does": does(step, plan), "after": step.deps.keys().collect::<Vec<_>>() });
                 if let Verb::Do { body } = &step.verb {
-                    value["do"] = list(body).into();
+                    value["do"] = list(body, plan).into();
                 }
                 value
             })
             .collect()
     }
-    list(&workflow.body)
+    list(&workflow.body, plan)
 }
 
 /// A step in words: its verb, whom it reaches, what bounds it.
-fn does(step: &Step) -> String {
+fn does(step: &Step, plan: &Plan) -> String {
     let mut words = match &step.verb {
-        Verb::Call { target: Target::Fixed(callee), .. } => format!("call {}", called(callee)),
+        Verb::Call { target: Target::Fixed(callee), .. } => format!("call {}", called(callee, plan)),
         Verb::Call { target: Target::OneOf { among, .. }, .. } => {
-            format!("call one of {}", among.values().map(called).collect::<Vec<_>>().join(", "))
+            format!("call one of {}", among.values().map(|callee| called(callee, plan)).collect::<Vec<_>>().join(", "))
         }
         Verb::Sample { models, caller, .. } => {
             let mut models = models.clone();
@@ -161,10 +239,13 @@ fn does(step: &Step) -> String {
     words
 }
 
-fn called(callee: &Callee) -> String {
+fn called(callee: &Callee, plan: &Plan) -> String {
     match callee {
         Callee::Tool { server, tool } => format!("{server}.{tool}"),
-        Callee::Workflow { name } => format!("workflow {name}"),
+        Callee::Workflow { name } => match plan.workflows.get(name).and_then(|callee| callee.agent.as_deref()) {
+            Some(agent) => format!("agent {agent}"),
+            None => format!("workflow {name}"),
+        },
     }
 }
 

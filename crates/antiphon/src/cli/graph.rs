@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use antiphon_workflow::{dot, mermaid};
+use antiphon_workflow::{dot, mermaid, routes_dot, routes_mermaid};
 use clap::{Args, ValueEnum};
 
 use super::print;
@@ -15,6 +15,9 @@ use crate::project::Place;
 pub struct GraphArgs {
     /// The workflow file
     file: PathBuf,
+    /// Draw who may turn to whom instead: workflows, agents, servers, models of the file's folder
+    #[arg(long)]
+    routes: bool,
     /// The language of the drawing
     #[arg(long, value_enum, default_value_t = Format::Mermaid)]
     format: Format,
@@ -26,12 +29,14 @@ enum Format {
     Dot,
 }
 
-/// Draws a workflow's steps.
+/// Draws a workflow's steps, or a folder's routes.
 pub fn graph(args: GraphArgs) -> Result<Exit, Fault> {
-    let loaded = Place::of(&args.file)?.load_one()?;
-    let drawing = match args.format {
-        Format::Mermaid => mermaid(&loaded.workflow),
-        Format::Dot => dot(&loaded.workflow),
+    let place = Place::of(&args.file)?;
+    let drawing = match (args.routes, args.format) {
+        (true, Format::Mermaid) => routes_mermaid(&place.load()?.project.routes),
+        (true, Format::Dot) => routes_dot(&place.load()?.project.routes),
+        (false, Format::Mermaid) => mermaid(&place.load_one()?.workflow),
+        (false, Format::Dot) => dot(&place.load_one()?.workflow),
     };
     print::line(drawing.trim_end())?;
     Ok(Exit::Ok)

@@ -1,12 +1,15 @@
 //! The command line.
 
 mod answer;
+mod ask;
 mod call;
 mod cancel;
 mod check;
 mod dry_run;
 mod follow;
 mod graph;
+#[cfg(feature = "local-model")]
+mod model;
 mod print;
 mod run;
 mod runs;
@@ -32,6 +35,9 @@ use crate::store::Store;
 pub struct Cli {
     #[command(subcommand)]
     verb: Verb,
+    #[cfg(feature = "local-model")]
+    #[command(flatten)]
+    local: crate::local::Choice,
 }
 
 #[derive(Debug, Subcommand)]
@@ -48,6 +54,8 @@ enum Verb {
     Serve(serve::ServeArgs),
     /// Call one tool of a server (`server.tool`), or a workflow by name.
     Call(call::CallArgs),
+    /// Ask an agent.
+    Ask(ask::AskArgs),
     /// List the tools of all servers.
     Tools(tools::ToolsArgs),
     /// List runs.
@@ -60,6 +68,9 @@ enum Verb {
     Answer(answer::AnswerArgs),
     /// Cancel a run: what it has done is undone where the workflow says how.
     Cancel(cancel::CancelArgs),
+    /// Look after the files of local models.
+    #[cfg(feature = "local-model")]
+    Model(model::ModelArgs),
     /// Print the JSON Schema of a kind of file.
     Schema(schema::SchemaArgs),
 }
@@ -67,6 +78,8 @@ enum Verb {
 impl Cli {
     /// Does what was asked.
     pub async fn run(self) -> Result<Exit, Fault> {
+        #[cfg(feature = "local-model")]
+        crate::local::choose(self.local);
         match self.verb {
             Verb::Run(args) => run::run(args).await,
             Verb::Resume(args) => run::resume(args).await,
@@ -74,12 +87,15 @@ impl Cli {
             Verb::Graph(args) => graph::graph(args),
             Verb::Serve(args) => serve::serve(args).await,
             Verb::Call(args) => call::call(args).await,
+            Verb::Ask(args) => ask::ask(args).await,
             Verb::Tools(args) => tools::tools(args).await,
             Verb::Runs(args) => runs::runs(args).await,
             Verb::Show(args) => runs::show(args).await,
             Verb::Watch(args) => run::watch(args).await,
             Verb::Answer(args) => answer::answer(args).await,
             Verb::Cancel(args) => cancel::cancel(args).await,
+            #[cfg(feature = "local-model")]
+            Verb::Model(args) => model::model(args).await,
             Verb::Schema(args) => schema::schema(args),
         }
     }

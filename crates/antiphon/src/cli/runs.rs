@@ -127,6 +127,9 @@ fn describe(shown: &RunShown) -> Result<(), Fault> {
     for call in &view.not_undone {
         print::line(&format!("not undone: {}", printable(call)))?;
     }
+    for limit in &view.overrun {
+        print::line(&format!("beyond a limit: {}", printable(limit)))?;
+    }
     print::line(&format!("used: {} calls, {} tokens, ${:.4}", view.used.calls, view.used.tokens, view.used.cost_usd))?;
     if let Some(output) = &shown.output {
         print::line("output:")?;

@@ -31,6 +31,9 @@ const FAREWELL: Duration = Duration::from_secs(3);
 pub struct ServeArgs {
     /// Workflow files, or folders of them [default: the current folder]
     paths: Vec<PathBuf>,
+    /// Serve this agent alone
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
     /// How callers reach it
     #[arg(long, value_enum, default_value_t = Transport::Stdio)]
     transport: Transport,
@@ -106,7 +109,7 @@ pub async fn serve(args: ServeArgs) -> Result<Exit, Fault> {
 
 /// Where the runs are, and what is served, once its commands are agreed to.
 fn agreed(paths: Vec<PathBuf>, args: &ServeArgs) -> Result<(Store, Attach), Fault> {
-    let served = exposed::load(&paths)?;
+    let served = exposed::load(&paths, args.agent.as_deref())?;
     let Some(first) = served.first().map(|served| served.place.clone()) else {
         return Err(Fault::usage("there is nothing to serve", "name a workflow file, or a folder of them"));
     };
@@ -130,7 +133,7 @@ fn agreed(paths: Vec<PathBuf>, args: &ServeArgs) -> Result<(Store, Attach), Faul
         lent.extend(Lent::to(&checked.project, &servers, &models));
     }
     Trust::at(&store.trusted).obtain(lines, args.trust.trust)?;
-    Ok((store, Attach { paths, lent }))
+    Ok((store, Attach { paths, agent: args.agent.clone(), lent }))
 }
 
 async fn stdio(door: &mut Door, attach: &Attach, stopping: &CancellationToken) -> Result<(), Fault> {

@@ -16,6 +16,7 @@ use super::verbs::{
     Verb, Wait,
 };
 use crate::adhoc;
+use crate::exposed;
 use crate::fault::Fault;
 use crate::project::Place;
 use crate::store::Store;
@@ -77,6 +78,13 @@ impl Desk {
                 self.world.admit(&loaded.place, &loaded.project, &loaded.workflow)?;
                 Ok((loaded.workflow.plan, loaded.workflow.task.ttl))
             }
+            Target::Agent { place, name } => {
+                let place = Place::of(place)?;
+                let checked = place.load()?;
+                let agent = exposed::one_agent(&place, &checked, name)?;
+                self.world.admit(&place, &checked.project, &agent)?;
+                Ok((agent.plan, agent.task.ttl))
+            }
             Target::Tool { folder, server, tool } => {
                 let place = Place::of(folder)?;
                 let checked = place.load()?;
@@ -95,7 +103,14 @@ impl Verb for Start {
     async fn answer(self, desk: &Desk) -> Result<Started, Fault> {
         desk.world.borrow(self.lent);
         let (plan, ttl) = desk.plan(&self.target)?;
-        let request = StartRun { owner: Owner::local(), plan, input: self.input, ttl, idempotency_key: self.key };
+        let request = StartRun {
+            owner: Owner::local(),
+            plan,
+            input: self.input,
+            ttl,
+            idempotency_key: self.key,
+            route: Vec::new(),
+        };
         let started = desk.engine.start(request).await?;
         if !self.inline {
             desk.engine.view(&started.id).await?;

@@ -20,6 +20,9 @@ use crate::store::Store;
 pub struct Attach {
     /// Workflow files and folders.
     pub paths: Vec<PathBuf>,
+    /// Only this agent.
+    #[serde(default)]
+    pub agent: Option<String>,
     /// Variables that their servers and models need.
     pub lent: Lent,
 }

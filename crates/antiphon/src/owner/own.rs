@@ -151,7 +151,7 @@ impl Reception {
 
     fn shelf(&self, attach: &Attach) -> Result<Shelf, Fault> {
         self.desk.world.borrow(attach.lent.clone());
-        Shelf::stock(self.desk.world.clone(), attach.paths.clone())
+        Shelf::stock(self.desk.world.clone(), attach.paths.clone(), attach.agent.clone())
     }
 
     fn server(&self, catalog: Catalog) -> Result<Server, Fault> {

@@ -44,6 +44,13 @@ pub struct Start {
 pub enum Target {
     /// The workflow of a file.
     File(PathBuf),
+    /// An agent.
+    Agent {
+        /// The folder or file whose agents are meant.
+        place: PathBuf,
+        /// Its name.
+        name: String,
+    },
     /// One call of a server's tool.
     Tool {
         /// The folder whose files define the server.

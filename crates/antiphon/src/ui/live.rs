@@ -30,6 +30,18 @@ impl Write for Log {
     }
 }
 
+/// A bar below the live lines; none where there is no terminal.
+#[cfg(feature = "local-model")]
+pub fn bar(length: u64, style: ProgressStyle) -> Option<ProgressBar> {
+    (!AREA.is_hidden()).then(|| AREA.add(ProgressBar::new(length).with_style(style)))
+}
+
+/// Does something while no live line is on the screen.
+#[cfg(feature = "local-model")]
+pub fn above(write: impl FnOnce()) {
+    AREA.suspend(write);
+}
+
 /// A run on the terminal (standard error). Invisible when that is none.
 pub struct Live {
     lines: BTreeMap<String, ProgressBar>,

@@ -16,6 +16,12 @@ pub fn note(text: Arguments<'_>) {
     let _unheard = writeln!(stderr(), "{text}");
 }
 
+/// Likewise, while live lines may be on the screen.
+#[cfg(feature = "local-model")]
+pub fn above(text: Arguments<'_>) {
+    live::above(|| note(text));
+}
+
 /// Whether a person can be asked here: questions are written to standard error and read from standard input.
 pub fn can_ask() -> bool {
     stdin().is_terminal() && stderr().is_terminal()

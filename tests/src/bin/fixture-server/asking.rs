@@ -28,10 +28,7 @@ pub async fn elicit_name(call: &Call<'_>) -> Answer {
 
 pub async fn sample_me(call: &Call<'_>) -> Answer {
     let prompt = call.str("prompt", "Say something.");
-    let params = json!({
-        "messages": [{ "role": "user", "content": { "type": "text", "text": prompt } }],
-        "maxTokens": 100,
-    });
+    let params = prompted(prompt);
     if is_modern(call) {
         return match answer(call) {
             Some(result) => done(said(&result)),
@@ -55,6 +52,14 @@ pub fn name_form(message: &str) -> Value {
     })
 }
 
+/// The parameters of a sampling with this prompt.
+pub fn prompted(prompt: &str) -> Value {
+    json!({
+        "messages": [{ "role": "user", "content": { "type": "text", "text": prompt } }],
+        "maxTokens": 100,
+    })
+}
+
 /// A question by itself.
 pub fn questions(method: &str, params: &Value) -> Result<InputRequests, ErrorData> {
     let request: InputRequest =
@@ -75,6 +80,6 @@ pub fn named(result: &Value) -> Value {
     json!({ "action": result["action"], "name": result["content"]["name"] })
 }
 
-fn said(result: &Value) -> Value {
+pub fn said(result: &Value) -> Value {
     json!({ "model": result["model"], "text": result["content"]["text"] })
 }

@@ -8,7 +8,7 @@ use rmcp::model::{
 };
 use serde_json::{Value, json};
 
-use crate::asking::{is_modern, name_form, named, questions};
+use crate::asking::{is_modern, name_form, named, prompted, questions, said};
 use crate::log::now;
 use crate::server::{Fixture, internal};
 use crate::tools::{Answer, Call, done};
@@ -26,7 +26,7 @@ pub async fn start(call: &Call<'_>) -> Answer {
     }
     let store = &call.fixture.store;
     let id = format!("task-{}", store.count("tasks", "started").map_err(internal)?);
-    let asks = call.value("ask") == true;
+    let asks = call.value("ask");
     let state = json!({ "ready_at": now() + ms, "value": call.value("value"), "asks": asks });
     store.update("task", &id, |_| state).map_err(internal)?;
     Ok(CreateTaskResult::new(seed(&id)).into())
@@ -36,19 +36,28 @@ pub fn get(fixture: &Fixture, id: &str) -> Result<GetTaskResult, ErrorData> {
     let state = find(fixture, id)?;
     let payload = if state["cancelled"] == true {
         TaskPayload::Cancelled
-    } else if state["asks"] == true && state["answer"].is_null() {
-        TaskPayload::InputRequired { input_requests: questions("elicitation/create", &name_form("Whose task is it?"))? }
+    } else if asks(&state) && state["answer"].is_null() {
+        let input_requests = match state["asks"].as_str() {
+            Some(prompt) => questions("sampling/createMessage", &prompted(prompt))?,
+            None => questions("elicitation/create", &name_form("Whose task is it?"))?,
+        };
+        TaskPayload::InputRequired { input_requests }
     } else if now() < state["ready_at"].as_u64().unwrap_or(0) {
         TaskPayload::Working
     } else {
         let mut value = json!({ "value": state["value"] });
-        if state["asks"] == true {
-            value["answer"] = named(&state["answer"]);
+        if asks(&state) {
+            value["answer"] = if state["asks"].is_string() { said(&state["answer"]) } else { named(&state["answer"]) };
         }
         let result = serde_json::to_value(CallToolResult::structured(value)).map_err(internal)?;
         TaskPayload::Completed { result: result.as_object().cloned().unwrap_or_default() }
     };
     Ok(GetTaskResult::new(DetailedTask::new(seed(id), payload)))
+}
+
+/// `true` asks a person for a name, a text asks a model.
+fn asks(state: &Value) -> bool {
+    state["asks"] == true || state["asks"].is_string()
 }
 
 pub fn update(fixture: &Fixture, id: &str, answers: &InputResponses) -> Result<(), ErrorData> {

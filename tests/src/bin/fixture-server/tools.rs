@@ -203,8 +203,8 @@ pub fn list() -> Vec<Tool> {
         tool("sample_me", "Asks for a sample", object!({ "prompt": string() }), read_only()),
         tool(
             "slow_task",
-            "Becomes a task that takes `ms`; with `ask` it wants a name first",
-            object!({ "ms": int(), "value": {}, "ask": { "type": "boolean" } }),
+            "Becomes a task that takes `ms`; with `ask` it wants a name first, or a model's answer to that text",
+            object!({ "ms": int(), "value": {}, "ask": { "type": ["boolean", "string"] } }),
             none(),
         ),
     ]

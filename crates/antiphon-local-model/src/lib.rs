@@ -1,0 +1,34 @@
+//! The embedded model: a language model in this process, that needs no key, no server and no compiler of another language.
+//!
+//! [`LocalModel`] is a [`Model`](antiphon_models::Model) like the others. Its weights are a GGUF file: one of the
+//! [`CATALOGUE`], kept in a [`Store`] and fetched when they are first needed, or any other of a known family. It answers on a
+//! thread of its own, one request at a time, askers in turn ([`on_behalf_of`]).
+
+mod asker;
+mod catalogue;
+mod engine;
+mod fused;
+#[cfg(target_arch = "x86_64")]
+mod gemv;
+mod grammar;
+mod kv;
+mod model;
+mod network;
+mod protocol;
+mod queue;
+mod sampler;
+mod session;
+mod slots;
+mod speed;
+mod store;
+mod template;
+mod threads;
+mod vocabulary;
+mod weights;
+
+pub use asker::on_behalf_of;
+pub use catalogue::{CATALOGUE, DEFAULT, Entry, find};
+pub use model::{LocalModel, Weights};
+pub use speed::{Speed, measure};
+pub use store::{FetchError, Fetching, Store, Watch, names, size};
+pub use threads::settle;

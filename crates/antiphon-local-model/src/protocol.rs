@@ -1,0 +1,108 @@
+//! How the model is asked: all in words, tools included, with a grammar for what is not free.
+
+use antiphon_models::{Message, Role, SampleRequest, Shape, ToolChoice, prompt};
+use serde_json::json;
+
+use crate::grammar::{Arm, Grammar};
+use crate::template::Turn;
+
+/// The conversation as the model is to read it.
+pub(crate) fn turns(request: &SampleRequest) -> Vec<Turn> {
+    let mut turns: Vec<Turn> = Vec::new();
+    for message in prompt::in_words(request) {
+        add(&mut turns, message);
+    }
+    turns
+}
+
+/// One more turn; with what the same side has just said, since templates want the sides in turn.
+pub(crate) fn add(turns: &mut Vec<Turn>, message: Message) {
+    let role = match message.role {
+        Role::System => "system",
+        Role::User => "user",
+        Role::Assistant => "assistant",
+    };
+    match turns.last_mut() {
+        Some(last) if last.role == role => last.content = format!("{}\n\n{}", last.content, message.text),
+        _ => turns.push(Turn::new(role, message.text)),
+    }
+}
+
+/// What the model's words must look like; nothing when they are free.
+pub(crate) fn grammar(request: &SampleRequest) -> Option<Grammar> {
+    let calls = request.callable().iter().map(|tool| Arm::Json {
+        before: format!(r#"{{"tool": {}, "arguments": "#, json!(tool.name)),
+        schema: tool.input_schema.clone(),
+        after: "}",
+    });
+    let answer = match (request.tool_choice, request.shape.reply_schema(), request.callable()) {
+        (_, None, []) => return None,
+        (ToolChoice::Required, _, [_, ..]) => None,
+        (_, Some(schema), _) => Some(Arm::Json { before: String::new(), schema, after: "" }),
+        (_, None, _) => Some(Arm::Words),
+    };
+    Some(Grammar(calls.chain(answer).collect()))
+}
+
+/// Whether words are free, so that they may be chosen freely.
+pub(crate) fn is_free(request: &SampleRequest) -> bool {
+    request.callable().is_empty() && matches!(request.shape, Shape::Text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used)]
+
+    use antiphon_models::{ToolCall, ToolResult, ToolSpec};
+    use serde_json::Map;
+
+    use super::*;
+
+    fn add_tool() -> ToolSpec {
+        let input_schema = json!({ "type": "object", "properties": { "a": { "type": "integer" } } });
+        ToolSpec { name: "add".to_owned(), description: Some("Adds".to_owned()), input_schema }
+    }
+
+    fn conversation() -> SampleRequest {
+        let call = |id: &str| ToolCall { id: id.to_owned(), name: "add".to_owned(), arguments: Map::new() };
+        let result = |id: &str, text: &str| ToolResult {
+            id: id.to_owned(),
+            name: "add".to_owned(),
+            text: text.to_owned(),
+            is_error: false,
+        };
+        let turns = vec![
+            Message::new(Role::User, "What is 1 + 1?"),
+            Message::calls("", vec![call("call_1"), call("call_2")]),
+            Message::results(vec![result("call_1", "2"), result("call_2", "2")]),
+            Message::new(Role::User, "And in words?"),
+        ];
+        SampleRequest {
+            system: Some("Be brief.".to_owned()),
+            tools: vec![add_tool()],
+            ..SampleRequest::conversation(turns)
+        }
+    }
+
+    #[test]
+    fn the_sides_take_turns() {
+        let turns = turns(&conversation());
+        assert_eq!(turns.iter().map(|turn| turn.role).collect::<Vec<_>>(), ["system", "user", "assistant", "user"]);
+        assert!(turns[0].content.starts_with("Be brief.") && turns[0].content.contains("- add: Adds"));
+        assert!(turns[3].content.contains('2') && turns[3].content.ends_with("And in words?"));
+    }
+
+    #[test]
+    fn a_request_for_text_is_free_and_one_with_tools_has_an_arm_for_words() {
+        assert_eq!(grammar(&SampleRequest::text("Hi")), None);
+        let mut request = conversation();
+        let arms = |request: &SampleRequest| grammar(request).unwrap().0;
+        assert!(matches!(arms(&request)[..], [Arm::Json { .. }, Arm::Words]));
+        request.tool_choice = ToolChoice::Required;
+        assert!(matches!(arms(&request)[..], [Arm::Json { .. }]));
+        request.tool_choice = ToolChoice::None;
+        assert_eq!(grammar(&request), None);
+        request.shape = Shape::schema(json!({ "type": "object" })).unwrap();
+        assert!(matches!(&arms(&request)[..], [Arm::Json { before, .. }] if before.is_empty()));
+    }
+}
