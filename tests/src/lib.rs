@@ -1,5 +1,5 @@
 //! What the whole-system tests share: where the programs are, a scratch project, a raw MCP client.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a failed unwrap is a failed test")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 
 pub mod chance;
 mod host;
