@@ -90,6 +90,9 @@ pub struct Progress {
     pub message: Option<String>,
 }
 
+/// The answer to a pushed request, to come; or why there is none.
+pub type Answering = BoxFuture<'static, Result<Value, String>>;
+
 /// What a call in flight can use.
 #[derive(Clone)]
 pub struct CallContext {
@@ -103,7 +106,7 @@ pub struct CallContext {
     pub progress: Arc<dyn Fn(Progress) + Send + Sync>,
     /// Puts a pushed request (`method`, `params`) to whoever answers, and yields an `ElicitResult` or a `CreateMessageResult`, or
     /// why there is none. The first argument tells the requests of one call apart, and is the same when the call is repeated.
-    pub ask: Arc<dyn Fn(String, Value) -> BoxFuture<'static, Result<Value, String>> + Send + Sync>,
+    pub ask: Arc<dyn Fn(String, Value) -> Answering + Send + Sync>,
 }
 
 impl CallContext {

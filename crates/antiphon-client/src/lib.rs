@@ -23,7 +23,7 @@ mod supervisor;
 mod task;
 mod wire;
 
-pub use call::{Call, CallContext, Input, Outcome, Progress, TaskHandle, What};
+pub use call::{Answering, Call, CallContext, Input, Outcome, Progress, TaskHandle, What};
 pub use catalogue::{Catalogue, Tool};
 pub use client::Client;
 pub use config::{Consent, Limits, ServerConfig, Session, Transport};
