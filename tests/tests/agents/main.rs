@@ -1,5 +1,5 @@
 //! Agents, whole: from the command line and from hosts, with real tool servers and a scripted model that records what it is asked.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed unwrap is a failed test")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod kills;
 mod served;

@@ -43,7 +43,7 @@ fn names(host: &mut Host) -> Vec<String> {
 }
 
 fn answered(answer: &Value) -> String {
-    assert_eq!(answer["result"]["isError"].as_bool().unwrap_or(false), false, "{answer}");
+    assert!(!answer["result"]["isError"].as_bool().unwrap_or(false), "{answer}");
     text_of(&answer["result"])
 }
 
