@@ -370,12 +370,12 @@ fn explain_route_says_who_would_answer_and_why() {
     assert_eq!(json["order"], json!(["m", "caller"]), "{json}");
     scratch.file(
         "think.toml",
-        "[models.small]\nbase_url = \"http://127.0.0.1:9/v1\"\nmodel = \"qwen-small\"\n[steps.it]\nsample = \"auto\"\n\
-         prefer = { hints = [\"qwen\"] }\nprompt = \"Well?\"\n",
+        "[models.small]\nbase_url = \"http://127.0.0.1:9/v1\"\nmodel = \"tiny-scripted\"\n[steps.it]\nsample = \"auto\"\n\
+         prefer = { hints = [\"tiny-scripted\"] }\nprompt = \"Well?\"\n",
     );
     let (code, out, err) = scratch.run(&["explain-route", "think", "it"]);
     assert_eq!(code, 0, "{err}");
-    assert!(out.contains("1. think/small") && out.contains("fits the hint `qwen`"), "{out}");
+    assert!(out.contains("1. think/small") && out.contains("fits the hint `tiny-scripted`"), "{out}");
     let (code, _, err) = scratch.run(&["explain-route", "pulls", "nobody"]);
     assert!(code != 0 && err.contains("no route to a model"), "{err}");
 }

@@ -95,6 +95,7 @@ fn of_step(workflow: &Workflow, path: &str, models: &Models) -> Option<(Choice, 
     names.extend(caller.then(|| "caller".to_owned()));
     let prefer = match &request.source {
         Source::Map(entries) => entries.get("prefer").and_then(literal),
+        Source::Literal(request) => request.get("prefer").cloned(),
         _ => None,
     };
     let mut asked = SampleRequest::text("");
