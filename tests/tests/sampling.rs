@@ -351,6 +351,35 @@ fn an_answer_that_was_paid_survives_a_crash_and_is_not_paid_again() {
     }
 }
 
+#[test]
+fn explain_route_says_who_would_answer_and_why() {
+    let scratch = rude(
+        r#"sampling = { consent = "ask", models = ["m", "caller"], limits = { tokens = 900 } }"#,
+        "http://127.0.0.1:9/v1",
+    );
+    let explain = |who: &str, json: &[&str]| {
+        let (code, out, err) = scratch.run(&[&["explain-route", "pulls", who][..], json].concat());
+        assert_eq!(code, 0, "{err}");
+        out
+    };
+    let said = explain("modern", &[]);
+    for part in ["once a person has agreed", "900 tokens a run", "1. m", "2. caller"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let json: Value = serde_json::from_str(&explain("modern", &["--json"])).unwrap();
+    assert_eq!(json["order"], json!(["m", "caller"]), "{json}");
+    scratch.file(
+        "think.toml",
+        "[models.small]\nbase_url = \"http://127.0.0.1:9/v1\"\nmodel = \"tiny-scripted\"\n[steps.it]\nsample = \"auto\"\n\
+         prefer = { hints = [\"tiny-scripted\"] }\nprompt = \"Well?\"\n",
+    );
+    let (code, out, err) = scratch.run(&["explain-route", "think", "it"]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("1. think/small") && out.contains("fits the hint `tiny-scripted`"), "{out}");
+    let (code, _, err) = scratch.run(&["explain-route", "pulls", "nobody"]);
+    assert!(code != 0 && err.contains("no route to a model"), "{err}");
+}
+
 /// Two projects whose workflows call each other through `antiphon serve`.
 #[test]
 fn a_circle_over_two_processes_ends_at_the_bound_and_shows_the_way() {

@@ -1,7 +1,7 @@
 //! What a network does to single numbers, several steps of it at once, on all threads.
 //!
 //! candle takes one step after the other, on one thread, with an exponential of which a processor can compute but one at a
-//! time: of the time that it takes to read a prompt that was a quarter.
+//! time.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;

@@ -2,7 +2,7 @@
 //!
 //! candle keeps threads of its own for its matrices, as many as the machine has cores, that wait for each other by spinning;
 //! it can be told otherwise by a variable of the environment only, before the first of them starts. On a machine that does
-//! something else besides, one fewer is faster than all: whoever spins waits for one that does not run.
+//! something else besides, all of them may wait for one that does not run; so one core is left to the rest.
 
 use std::num::NonZeroUsize;
 use std::thread::available_parallelism;

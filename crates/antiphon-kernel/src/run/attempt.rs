@@ -177,9 +177,10 @@ impl Run<'_> {
     fn enter_workflow(&mut self, spot: &Spot, name: String, input: ValueRef) {
         let depth = self.state.scopes.get(&spot.scope).map_or(1, |scope| scope.depth) + 1;
         if depth > self.plan.limits.depth {
-            let (limit, route) = (self.plan.limits.depth, self.route(&spot.scope).join(" → "));
-            let message = format!("calls would nest deeper than {limit} (`limits.depth`): {route} → …");
-            return self.fail_iteration(spot, StepError { kind: ErrorKind::Budget, message });
+            let hops = self.hops(&spot.scope);
+            let names: Vec<&str> = hops.iter().map(|hop| hop.workflow.as_str()).collect();
+            let error = self.too_deep(&format!("{} → …", names.join(" → ")));
+            return self.fail_iteration(spot, error);
         }
         let path = self.path(spot);
         self.set_phase(spot, Phase::Inside);

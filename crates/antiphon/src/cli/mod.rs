@@ -6,6 +6,7 @@ mod call;
 mod cancel;
 mod check;
 mod dry_run;
+mod explain_route;
 mod follow;
 mod graph;
 #[cfg(feature = "local-model")]
@@ -50,6 +51,8 @@ enum Verb {
     Check(check::CheckArgs),
     /// Draw a workflow's steps.
     Graph(graph::GraphArgs),
+    /// Say which model would answer a step or a server, and why: nobody is asked.
+    ExplainRoute(explain_route::ExplainArgs),
     /// Serve workflows as one MCP server.
     Serve(serve::ServeArgs),
     /// Call one tool of a server (`server.tool`), or a workflow by name.
@@ -85,6 +88,7 @@ impl Cli {
             Verb::Resume(args) => run::resume(args).await,
             Verb::Check(args) => check::check(args),
             Verb::Graph(args) => graph::graph(args),
+            Verb::ExplainRoute(args) => explain_route::explain_route(args),
             Verb::Serve(args) => serve::serve(args).await,
             Verb::Call(args) => call::call(args).await,
             Verb::Ask(args) => ask::ask(args).await,
