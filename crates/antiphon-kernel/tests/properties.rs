@@ -258,7 +258,13 @@ impl World {
                 2 => {
                     // Late and doubled events change nothing.
                     let again = self.journal[self.next % self.journal.len()].kind.clone();
-                    if let EventKind::Done { .. } | EventKind::Failed { .. } = &again {
+                    // An op that is in flight again, as those of tasks are, takes what comes for it.
+                    let in_flight = |op: &String| {
+                        self.owed.iter().any(|owed| matches!(owed, Command::Call { op: id, .. } if id == op))
+                    };
+                    if let EventKind::Done { op, .. } | EventKind::Failed { op, .. } = &again
+                        && !in_flight(op)
+                    {
                         let before = self.state.clone();
                         self.feed(again.clone());
                         if let EventKind::Done { op, .. } = again
