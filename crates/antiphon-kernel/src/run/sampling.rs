@@ -37,17 +37,22 @@ impl Run<'_> {
             };
         }
         let rounds = wanted.terms.sampling.as_ref().map_or(0, |terms| terms.rounds);
-        let known = samples.iter().any(|sample| sample.key == wanted.key);
         let count = samples.iter().filter(|sample| sample.claimed).count();
         // Another question under the same name: nobody waits for the answer to the first any more.
-        self.drop_sampling(&wanted.key);
-        self.state.held.retain(|held| held.key != wanted.key);
-        self.state.parked.retain(|parked| !matches!(parked, Parked::Sampling(parked) if parked.key == wanted.key));
+        let first = |other: &Wanted| other.spot == wanted.spot && other.why == wanted.why;
+        let under_way = self.state.samplings.values().map(|sampling| &sampling.wanted);
+        let keys: Vec<String> = under_way.filter(|other| first(other)).map(|other| other.key.clone()).collect();
+        self.state.held.retain(|held| !first(held));
+        self.state.parked.retain(|parked| !matches!(parked, Parked::Sampling(parked) if first(parked)));
+        for key in keys {
+            self.drop_sampling(&key);
+        }
         if let Some(iteration) = self.iteration(&wanted.spot) {
-            // What was asked under this name before keeps it.
-            if known {
-                iteration.asked.renamed += 1;
-                wanted.key = format!("{}+{}", wanted.key, iteration.asked.renamed);
+            let first = wanted.key.clone();
+            let mut others = 0;
+            while !iteration.asked.ops.insert(wanted.key.clone()) {
+                others += 1;
+                wanted.key = format!("{first}+{others}");
             }
             let sample = Sample { key: wanted.key.clone(), request: params, answer: None, claimed: true };
             iteration.asked.samples.push(sample);

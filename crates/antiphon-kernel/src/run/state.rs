@@ -226,8 +226,8 @@ pub(super) struct Asked {
     pub answers: BTreeMap<String, Option<Answer>>,
     /// Which of them models give.
     pub sampled: BTreeSet<String>,
-    /// Samplings that had to be told apart, since the call asked something else under the same name.
-    pub renamed: u32,
+    /// Ops of all its samplings so far: none is used twice, though it may ask something else under the same name.
+    pub ops: BTreeSet<OpId>,
     /// Its server had forgotten what it asked.
     pub begun_anew: bool,
     /// What it asked models, in order: kept while the call is repeated, since answers are paid once.
