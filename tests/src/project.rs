@@ -1,7 +1,7 @@
 //! A project in a scratch folder: files, a database of its own, and nothing of the user's.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::program;
 
@@ -16,6 +16,13 @@ impl Scratch {
         Self { folder: tempfile::tempdir().expect("a scratch folder") }
     }
 
+    /// A project whose server `tools` is the fixture server.
+    pub fn with_tools() -> Self {
+        let scratch = Self::new();
+        scratch.file("antiphon.toml", "[servers.tools]\ncommand = \"${FIXTURE}\"\nargs = [\"--log\", \"${LOG}\"]\n");
+        scratch
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         self.folder.path()
@@ -26,7 +33,7 @@ impl Scratch {
         self.path().join("calls.jsonl")
     }
 
-    /// The database, wherever `--db` puts it.
+    /// The database of [`Self::with_db`].
     pub fn database(&self) -> PathBuf {
         self.path().join("runs.db")
     }
@@ -46,7 +53,7 @@ impl Scratch {
         path
     }
 
-    /// `antiphon` in this folder, with this project's database.
+    /// `antiphon` in this folder, with nothing of the user's.
     pub fn antiphon(&self, args: &[&str]) -> Command {
         let mut command = Command::new(program("antiphon"));
         command
@@ -58,9 +65,25 @@ impl Scratch {
         command
     }
 
+    /// The same with [`Self::database`], and nothing to read.
+    pub fn with_db(&self, args: &[&str]) -> Command {
+        let mut command = self.antiphon(args);
+        command.arg("--db").arg(self.database()).stdin(Stdio::null());
+        command
+    }
+
     /// Runs `antiphon` to its end: exit code, stdout, stderr.
     pub fn run(&self, args: &[&str]) -> (i32, String, String) {
-        let output = self.antiphon(args).stdin(std::process::Stdio::null()).output().expect("antiphon starts");
+        Self::ended(&mut self.antiphon(args))
+    }
+
+    /// Runs [`Self::with_db`] to its end: exit code, stdout, stderr.
+    pub fn run_with_db(&self, args: &[&str]) -> (i32, String, String) {
+        Self::ended(&mut self.with_db(args))
+    }
+
+    fn ended(command: &mut Command) -> (i32, String, String) {
+        let output = command.stdin(Stdio::null()).output().expect("antiphon starts");
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
     }

@@ -10,15 +10,12 @@ use std::process::{Command, Stdio};
 use antiphon_tests::{Scratch, Served, installed, program, python, repository};
 use serde_json::{Value, json};
 
-const FIXTURE: &str = "[servers.tools]\ncommand = \"${FIXTURE}\"\nargs = [\"--log\", \"${LOG}\"]\n";
-
 /// How the clients choose an era, and what they then speak.
 const ERAS: [(&str, &str); 2] = [("auto", "2026-07-28"), ("legacy", "2025-11-25")];
 
 /// A project with a plain workflow, one that asks, and one that fails.
 fn project() -> Scratch {
-    let scratch = Scratch::new();
-    scratch.file("antiphon.toml", FIXTURE);
+    let scratch = Scratch::with_tools();
     scratch.file(
         "greet.toml",
         "[input]\nwho = { type = \"string\" }\n[steps.hello]\ncall = \"tools.echo\"\nwith.text = \"hello {{ input.who }}\"\n\
@@ -50,8 +47,7 @@ fn stdio(scratch: &Scratch) -> Vec<String> {
 
 /// An HTTP server of the project, on a port of its own.
 fn serve_http(scratch: &Scratch) -> Served {
-    let database = scratch.database().display().to_string();
-    Served::start(&mut scratch.antiphon(&["serve", ".", "--trust", "--db", &database]))
+    Served::start(&mut scratch.with_db(&["serve", ".", "--trust"]))
 }
 
 fn report(command: &mut Command) -> Value {

@@ -14,12 +14,6 @@ use antiphon_tests::{Era, Host, Scratch, extension, repository};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
-const PROJECT: &str = r#"
-[servers.tools]
-command = "${FIXTURE}"
-args = ["--log", "${LOG}"]
-"#;
-
 /// Every call carries its run and its place as `tag`, so that the tool's log can be held against the journal.
 const MAIN: &str = r#"
 [task]
@@ -112,8 +106,7 @@ struct Round<'a> {
 
 impl Round<'_> {
     fn host(&self) -> Host {
-        let database = self.scratch.database().display().to_string();
-        let mut command = self.scratch.antiphon(&["serve", ".", "--trust", "--db", &database]);
+        let mut command = self.scratch.with_db(&["serve", ".", "--trust"]);
         if let Some(shim) = &self.preload {
             command.env("LD_PRELOAD", shim);
         }
@@ -270,8 +263,7 @@ fn lose_unsynced(database: &Path) {
 }
 
 fn project() -> Scratch {
-    let scratch = Scratch::new();
-    scratch.file("antiphon.toml", PROJECT);
+    let scratch = Scratch::with_tools();
     scratch.file("main.toml", MAIN);
     scratch.file("inner.toml", INNER);
     scratch

@@ -7,12 +7,6 @@ use std::time::Duration;
 use antiphon_tests::{Era, Host, Scratch, Served, Url, call_params, extension, text_of};
 use serde_json::{Value, json};
 
-const PROJECT: &str = r#"
-[servers.tools]
-command = "${FIXTURE}"
-args = ["--log", "${LOG}"]
-"#;
-
 const GREET: &str = r#"
 [input]
 who = { type = "string" }
@@ -91,8 +85,7 @@ struct Door {
 
 impl Door {
     fn serve(scratch: &Scratch) -> std::process::Command {
-        let database = scratch.database().display().to_string();
-        scratch.antiphon(&["serve", ".", "--trust", "--db", &database])
+        scratch.with_db(&["serve", ".", "--trust"])
     }
 
     fn host(&self, era: Era, capabilities: Value) -> Host {
@@ -104,8 +97,7 @@ impl Door {
 
     /// What the command line says of the runs.
     fn runs(&self) -> Vec<Value> {
-        let database = self.scratch.database().display().to_string();
-        let (code, out, err) = self.scratch.run(&["runs", "--json", "--db", &database]);
+        let (code, out, err) = self.scratch.run_with_db(&["runs", "--json"]);
         assert_eq!(code, 0, "{err}");
         out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
@@ -123,8 +115,7 @@ impl Door {
 }
 
 fn project() -> Scratch {
-    let scratch = Scratch::new();
-    scratch.file("antiphon.toml", PROJECT);
+    let scratch = Scratch::with_tools();
     for (name, text) in [
         ("greet", GREET),
         ("broken", BROKEN),
@@ -415,8 +406,7 @@ fn no_model_answers_for_a_person() {
         let refused = host.call("run_answer", json!({ "run_id": id, "key": key, "content": {} }))["result"].clone();
         assert_eq!(refused["isError"], true, "{refused}");
 
-        let database = door.scratch.database().display().to_string();
-        let (code, _, err) = door.scratch.run(&["answer", id, "--accept", "--db", &database]);
+        let (code, _, err) = door.scratch.run_with_db(&["answer", id, "--accept"]);
         assert_eq!(code, 0, "a person can: {err}");
         let status = host.call("run_status", json!({ "run_id": id, "wait_seconds": 10 }))["result"].clone();
         assert_eq!(status["structuredContent"]["run"]["output"], json!({ "action": "accept" }), "{status}");
@@ -510,8 +500,7 @@ fn a_token_is_an_owner() {
     assert_eq!(eve.call("run_status", json!({ "run_id": id }))["result"]["isError"], true);
     assert_eq!(ann.ask("tasks/get", json!({ "taskId": id }))["result"]["status"], "input_required");
 
-    let database = scratch.database().display().to_string();
-    let (_, runs, _) = scratch.run(&["runs", "--json", "--db", &database]);
+    let (_, runs, _) = scratch.run_with_db(&["runs", "--json"]);
     assert_eq!(serde_json::from_str::<Value>(runs.trim()).unwrap()["owner"], "token:ann", "the terminal sees all");
 
     let url = Url::parse(&served.url);

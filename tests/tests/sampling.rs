@@ -42,21 +42,18 @@ const ALLOWED: &str = r#"{ consent = "allow", models = ["m"] }"#;
 const CALLER: &str = r#"{ consent = "allow", models = ["caller"] }"#;
 
 fn run(scratch: &Scratch, workflow: &str) -> (i32, Value, String) {
-    let database = scratch.database().display().to_string();
     let file = format!("{workflow}.toml");
-    let args = ["run", &file, "--json", "--trust", "--db", &database, "--input", "words=colour?"];
-    let (code, out, err) = scratch.run(&args);
+    let (code, out, err) = scratch.run_with_db(&["run", &file, "--json", "--trust", "--input", "words=colour?"]);
     (code, out.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default(), err)
 }
 
 /// The only run, as it is shown.
 fn shown(scratch: &Scratch) -> Value {
-    let database = scratch.database().display().to_string();
-    let (_, out, _) = scratch.run(&["runs", "--json", "--db", &database]);
+    let (_, out, _) = scratch.run_with_db(&["runs", "--json"]);
     let runs: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let [run] = runs.as_slice() else { panic!("{runs:?}") };
     let id = run["id"].as_str().unwrap();
-    let (_, out, err) = scratch.run(&["show", id, "--json", "--db", &database]);
+    let (_, out, err) = scratch.run_with_db(&["show", id, "--json"]);
     serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"))
 }
 
@@ -68,8 +65,7 @@ fn samplings(run: &Value) -> Vec<(String, String)> {
 }
 
 fn events(scratch: &Scratch, run: &Value) -> Vec<Value> {
-    let database = scratch.database().display().to_string();
-    let (_, out, _) = scratch.run(&["show", run["id"].as_str().unwrap(), "--events", "--db", &database]);
+    let (_, out, _) = scratch.run_with_db(&["show", run["id"].as_str().unwrap(), "--events"]);
     out.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).filter(Value::is_object).collect()
 }
 
@@ -116,8 +112,7 @@ fn a_servers_own_tools_go_through_the_model_and_back() {
 }
 
 fn host(scratch: &Scratch, era: Era, capabilities: Value) -> Host {
-    let database = scratch.database().display().to_string();
-    Host::start(&mut scratch.antiphon(&["serve", ".", "--trust", "--db", &database]), era, capabilities)
+    Host::start(&mut scratch.with_db(&["serve", ".", "--trust"]), era, capabilities)
 }
 
 fn said(text: &str) -> Value {
@@ -214,8 +209,7 @@ fn rude(grant: &str, model: &str) -> Scratch {
 }
 
 fn run_rude(scratch: &Scratch, workflow: &str) -> (i32, Value, String) {
-    let database = scratch.database().display().to_string();
-    let (code, out, err) = scratch.run(&["run", &format!("{workflow}.toml"), "--json", "--trust", "--db", &database]);
+    let (code, out, err) = scratch.run_with_db(&["run", &format!("{workflow}.toml"), "--json", "--trust"]);
     (code, out.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default(), err)
 }
 
@@ -245,10 +239,8 @@ fn a_task_that_asks_a_model_gets_its_answer() {
 
 /// Answers the open question of the only run.
 fn answer(scratch: &Scratch, args: &[&str]) -> (i32, String) {
-    let database = scratch.database().display().to_string();
     let id = shown(scratch)["id"].as_str().unwrap().to_owned();
-    let args: Vec<&str> = ["answer", &id].into_iter().chain(args.iter().copied()).chain(["--db", &database]).collect();
-    let (code, out, err) = scratch.run(&args);
+    let (code, out, err) = scratch.run_with_db(&[&["answer", &id], args].concat());
     (code, format!("{out}{err}"))
 }
 
@@ -273,9 +265,8 @@ fn a_person_is_asked_once_a_run_and_server() {
         }
         assert_eq!(model.heard().len(), before, "nothing is sampled before");
         let (_, told) = answer(&scratch, &[if yes { "--accept" } else { "--decline" }]);
-        let database = scratch.database().display().to_string();
         let id = asking["id"].as_str().unwrap();
-        let (_, out, err) = scratch.run(&["resume", id, "--json", "--db", &database]);
+        let (_, out, err) = scratch.run_with_db(&["resume", id, "--json"]);
         let ended = shown(&scratch);
         if yes {
             assert_eq!(ended["view"]["status"], "succeeded", "{told}{out}{err}");
@@ -340,9 +331,8 @@ fn an_answer_that_was_paid_survives_a_crash_and_is_not_paid_again() {
         second.recv().unwrap();
         first.kill();
         drop(release);
-        let database = scratch.database().display().to_string();
         let id = shown(&scratch)["id"].as_str().unwrap().to_owned();
-        let (code, out, err) = scratch.run(&["resume", &id, "--json", "--db", &database]);
+        let (code, out, err) = scratch.run_with_db(&["resume", &id, "--json"]);
         assert_eq!(code, 0, "{server}: {out}{err}");
         let heard = model.heard();
         let firsts = heard.iter().filter(|request| antiphon_tests::model::results(request).is_empty()).count();
@@ -394,8 +384,7 @@ fn a_circle_over_two_processes_ends_at_the_bound_and_shows_the_way() {
     };
     here.file("ping.toml", &format!("[servers.there]\n{}[steps.it]\ncall = \"there.pong\"\n", serve(&there)));
     there.file("pong.toml", &format!("[servers.here]\n{}[steps.it]\ncall = \"here.ping\"\n", serve(&here)));
-    let database = here.database().display().to_string();
-    let (code, out, err) = here.run(&["run", "ping.toml", "--trust", "--db", &database]);
+    let (code, out, err) = here.run_with_db(&["run", "ping.toml", "--trust"]);
     assert_ne!(code, 0, "{out}");
     assert!(err.contains("ping → pong → ping → pong → ping"), "{err}");
     assert!(err.contains("limits.depth"), "{err}");

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -15,12 +16,6 @@ const TAKE_OVER: Duration = Duration::from_secs(2);
 
 /// How long anything else may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-const PROJECT: &str = r#"
-[servers.tools]
-command = "${FIXTURE}"
-args = ["--log", "${LOG}"]
-"#;
 
 /// A call that must not be repeated, then one that may be and is under way when the owner goes.
 const JOB: &str = r#"
@@ -72,24 +67,19 @@ enum Party {
 
 struct Project {
     scratch: Scratch,
-    database: String,
 }
 
 impl Project {
     fn new() -> Self {
-        let scratch = Scratch::new();
-        scratch.file("antiphon.toml", PROJECT);
+        let scratch = Scratch::with_tools();
         let gate = scratch.path().join("gate").display().to_string();
         scratch.file("job.toml", &JOB.replace("${GATE}", &gate));
         scratch.file("approve.toml", APPROVE);
-        let database = scratch.database().display().to_string();
-        Self { scratch, database }
+        Self { scratch }
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.scratch.antiphon(args);
-        command.args(["--db", &self.database]).stdin(Stdio::null());
-        command
+        self.scratch.with_db(args)
     }
 
     /// Runs a command to its end; its stdout as JSON, a value a line.
@@ -121,7 +111,7 @@ impl Project {
 
     /// Who holds the lock and listens.
     fn owner(&self) -> Option<u32> {
-        let text = fs::read_to_string(format!("{}.lock", self.database)).ok()?;
+        let text = fs::read_to_string(format!("{}.lock", self.scratch.database().display())).ok()?;
         serde_json::from_str::<Value>(&text).ok()?["pid"].as_u64()?.try_into().ok()
     }
 
@@ -396,7 +386,7 @@ fn an_owner_that_leaves_lets_calls_end() {
     eventually("its job is under way", || project.begun("gate", "value", "guest") == 1);
     let begun = Instant::now();
     let leaving = std::thread::spawn(move || owner.close());
-    eventually("it hangs up", || !fs::exists(format!("{}.socket", project.database)).unwrap());
+    eventually("it hangs up", || !fs::exists(format!("{}.socket", project.scratch.database().display())).unwrap());
     project.open_gate();
     let ended = host.response(call).unwrap();
     assert_eq!(ended["result"]["structuredContent"], json!({ "rested": "guest", "charges": 1 }), "{ended}");
@@ -509,7 +499,8 @@ fn of_ten_that_start_at_once_one_owns_the_runs() {
             assert_eq!(ended["result"]["structuredContent"]["charges"], 1, "{ended}");
         }
         eprintln!("{} at once had their answers after {} ms", hosts.len(), begun.elapsed().as_millis());
-        let owners: Vec<u32> = hosts.iter().map(Host::pid).filter(|pid| has_open(*pid, &project.database)).collect();
+        let owners: Vec<u32> =
+            hosts.iter().map(Host::pid).filter(|pid| has_open(*pid, &project.scratch.database())).collect();
         assert_eq!(owners, [project.owner().unwrap()], "one has the database open, and says so");
         let place = hosts.iter().position(|host| host.pid() == owners[0]).unwrap();
         hosts.remove(place).kill();
@@ -518,15 +509,15 @@ fn of_ten_that_start_at_once_one_owns_the_runs() {
 }
 
 /// Whether a process has a file open.
-fn has_open(pid: u32, file: &str) -> bool {
+fn has_open(pid: u32, file: &Path) -> bool {
     let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-    open.flatten().any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target.display().to_string() == file))
+    open.flatten().any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target == file))
 }
 
 #[test]
 fn another_version_is_told_to_keep_away() {
     let project = Project::new();
-    let path = format!("{}.lock", project.database);
+    let path = format!("{}.lock", project.scratch.database().display());
     let mut lock = File::create(&path).unwrap();
     lock.lock().unwrap();
     lock.write_all(br#"{ "pid": 7, "version": "99.0.0", "socket": "/nowhere" }"#).unwrap();

@@ -8,12 +8,6 @@ use std::time::{Duration, Instant};
 use antiphon_tests::{Scratch, Terminal};
 use serde_json::{Value, json};
 
-const PROJECT: &str = r#"
-[servers.tools]
-command = "${FIXTURE}"
-args = ["--log", "${LOG}"]
-"#;
-
 const INTRODUCE: &str = r#"
 [steps.look]
 call = "tools.echo"
@@ -54,27 +48,22 @@ with.message = "out of order"
 /// A project with an agreed database.
 struct Project {
     scratch: Scratch,
-    database: String,
 }
 
 impl Project {
     fn new() -> Self {
-        let scratch = Scratch::new();
-        scratch.file("antiphon.toml", PROJECT);
+        let scratch = Scratch::with_tools();
         let gate = scratch.path().join("gate").display().to_string();
         for (name, text) in
             [("introduce", INTRODUCE), ("gate", &GATE.replace("${GATE}", &gate)), ("pay", PAY), ("fail", FAIL)]
         {
             scratch.file(&format!("{name}.toml"), text);
         }
-        let database = scratch.database().display().to_string();
-        Self { scratch, database }
+        Self { scratch }
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.scratch.antiphon(args);
-        command.args(["--db", &self.database]).stdin(Stdio::null());
-        command
+        self.scratch.with_db(args)
     }
 
     fn terminal(&self, args: &[&str]) -> Terminal {
@@ -161,7 +150,7 @@ fn ctrl_c_pauses_and_resume_goes_on() {
     let (code, text) = terminal.end();
     assert_eq!(code, 6, "{text}");
     let id = project.newest();
-    let hint = format!("antiphon resume {} --db {}", &id[..8], project.database);
+    let hint = format!("antiphon resume {} --db {}", &id[..8], project.scratch.database().display());
     assert!(text.replace('\n', "").contains(&hint), "{hint} is not in {text}");
 
     project.scratch.file("gate", "");
@@ -189,7 +178,7 @@ fn a_signal_closes_the_form_and_leaves_the_terminal_as_it_was() {
     let run = project.command(&["run", "introduce.toml", "--trust"]);
     let mut terminal = Terminal::start_then(&run, "; code=$?; stty -a; exit $code");
     terminal.until("Leave it open");
-    let lock = std::fs::read_to_string(format!("{}.lock", project.database)).unwrap();
+    let lock = std::fs::read_to_string(format!("{}.lock", project.scratch.database().display())).unwrap();
     let owner = serde_json::from_str::<Value>(&lock).unwrap()["pid"].to_string();
     assert!(Command::new("kill").args(["-TERM", &owner]).status().unwrap().success());
     terminal.until("paused: antiphon resume ");

@@ -53,8 +53,7 @@ fn answer(request: &Value) -> Value {
 }
 
 fn host(project: &Project) -> Host {
-    let database = project.scratch.database().display().to_string();
-    let mut command = project.scratch.antiphon(&["serve", ".", "--trust", "--db", &database]);
+    let mut command = project.scratch.with_db(&["serve", ".", "--trust"]);
     Host::start(&mut command, Era::Modern, capabilities())
 }
 

@@ -31,8 +31,7 @@ fn project() -> Project {
 }
 
 fn serve(project: &Project, more: &[&str]) -> std::process::Command {
-    let database = project.scratch.database().display().to_string();
-    project.scratch.antiphon(&[&["serve", ".", "--trust", "--db", &database], more].concat())
+    project.scratch.with_db(&[&["serve", ".", "--trust"], more].concat())
 }
 
 fn names(host: &mut Host) -> Vec<String> {

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Stdio};
 use antiphon_tests::{Era, Host, Scratch, Served, Url, call_params, text_of};
 use serde_json::{Value, json};
 
-use crate::{DONE, FAILED, GOOD, USAGE, antiphon, calls_of, run, runs};
+use crate::{DONE, FAILED, GOOD, USAGE, calls_of, run, runs};
 
 const INVALID_REQUEST: i64 = -32600;
 const NO_METHOD: i64 = -32601;
@@ -109,7 +109,7 @@ struct Pipe {
 
 impl Pipe {
     fn to(scratch: &Scratch) -> Self {
-        let mut command = antiphon(scratch, &["serve", ".", "--trust"]);
+        let mut command = scratch.with_db(&["serve", ".", "--trust"]);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
@@ -173,7 +173,7 @@ fn over_stdio_everything_is_answered_and_the_pipe_goes_on() {
 #[test]
 fn over_http_everything_is_answered_and_the_server_goes_on() {
     let scratch = project();
-    let served = Served::start(&mut antiphon(&scratch, &["serve", ".", "--trust"]));
+    let served = Served::start(&mut scratch.with_db(&["serve", ".", "--trust"]));
     let url = Url::parse(&served.url);
     let mut host = Host::connect(&served.url, None, Era::Modern, json!({}));
     let gate = scratch.path().join("gate").display().to_string();

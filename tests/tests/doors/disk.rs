@@ -4,7 +4,7 @@
 use antiphon_tests::Scratch;
 use serde_json::json;
 
-use crate::{GOOD, INTERNAL, Seen, antiphon, calls_of, only_run, run, shell, through};
+use crate::{GOOD, INTERNAL, Seen, calls_of, only_run, run, shell, through};
 
 /// A call that must not be repeated, a result that does not fit, and another call.
 const WORKFLOW: &str = r#"
@@ -47,7 +47,7 @@ fn files_may_not_grow_any_more() {
     let scratch = project();
     // In blocks of 512 bytes. Without the trap the system kills whoever writes more.
     let limit = "trap '' XFSZ\nulimit -f 600";
-    let seen = Seen::of(&mut shell(limit, &antiphon(&scratch, &["run", "pay.toml", "--trust"])));
+    let seen = Seen::of(&mut shell(limit, &scratch.with_db(&["run", "pay.toml", "--trust"])));
     let says = ["runs.db can't be read or written", "a file size limit", "`antiphon runs --db", "goes on with it"];
     seen.fails(INTERNAL, &says);
     goes_on(&scratch);
@@ -57,7 +57,7 @@ fn files_may_not_grow_any_more() {
 fn no_room_for_anything() {
     let scratch = project();
     let limit = "trap '' XFSZ\nulimit -f 0";
-    let seen = Seen::of(&mut shell(limit, &antiphon(&scratch, &["run", "pay.toml", "--trust"])));
+    let seen = Seen::of(&mut shell(limit, &scratch.with_db(&["run", "pay.toml", "--trust"])));
     seen.fails(INTERNAL, &["can't use", "trusted"]);
     assert_eq!(calls_of(&scratch, "charge"), 0);
 }

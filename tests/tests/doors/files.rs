@@ -5,7 +5,7 @@ use std::fs;
 use antiphon_tests::{Era, Host, Scratch};
 use serde_json::json;
 
-use crate::{DONE, FAILED, INTERNAL, Seen, USAGE, antiphon};
+use crate::{DONE, FAILED, INTERNAL, Seen, USAGE};
 
 /// What is wrong with a file, its bytes, and what is said about it.
 const BROKEN: &[(&str, &[u8], &[&str])] = &[
@@ -27,7 +27,7 @@ fn a_broken_file_is_refused_by_every_verb() {
         fs::write(scratch.path().join(&file), bytes).unwrap();
         Seen::of(&mut scratch.antiphon(&["check", &file])).fails(USAGE, says);
         for verb in ["run", "serve"] {
-            Seen::of(&mut antiphon(&scratch, &[verb, &file])).fails(USAGE, says);
+            Seen::of(&mut scratch.with_db(&[verb, &file])).fails(USAGE, says);
         }
     }
     assert!(!scratch.database().exists(), "nothing was started");
@@ -40,7 +40,7 @@ fn so_is_what_is_no_file() {
     for (path, says) in [("missing.toml", "can't open missing.toml"), ("folder.toml", "folder.toml")] {
         Seen::of(&mut scratch.antiphon(&["check", path])).fails(USAGE, &[says, "help:"]);
         for verb in ["run", "serve"] {
-            Seen::of(&mut antiphon(&scratch, &[verb, path])).fails(USAGE, &[says, "help:"]);
+            Seen::of(&mut scratch.with_db(&[verb, path])).fails(USAGE, &[says, "help:"]);
         }
     }
 }
@@ -67,8 +67,8 @@ fn broken_files_hide_no_good_one() {
     says.extend(BROKEN.iter().filter(|(name, ..)| !matches!(*name, "utf16" | "empty")).map(|(.., says)| says[1]));
     Seen::of(&mut scratch.antiphon(&["check"])).fails(USAGE, &says);
 
-    assert_eq!(Seen::of(&mut antiphon(&scratch, &["run", "good.toml"])).succeeds(), json!({ "a": 1 }));
-    let mut host = Host::start(&mut antiphon(&scratch, &["serve", "."]), Era::Modern, json!({}));
+    assert_eq!(Seen::of(&mut scratch.with_db(&["run", "good.toml"])).succeeds(), json!({ "a": 1 }));
+    let mut host = Host::start(&mut scratch.with_db(&["serve", "."]), Era::Modern, json!({}));
     assert_eq!(host.call("good", json!({}))["result"]["structuredContent"], json!({ "a": 1 }));
 }
 
@@ -90,9 +90,9 @@ fn a_broken_project_file_is_named() {
 fn commands_are_not_started_unseen_and_a_typing_error_in_one_is_told() {
     let scratch = Scratch::new();
     scratch.file("list.toml", "[servers.files]\ncommand = \"no-such-server\"\n[steps.a]\ncall = \"files.list\"\n");
-    let seen = Seen::of(&mut antiphon(&scratch, &["run", "list.toml"]));
+    let seen = Seen::of(&mut scratch.with_db(&["run", "list.toml"]));
     seen.fails(USAGE, &["`list/files` in list.toml: no-such-server", "--trust"]);
-    let seen = Seen::of(&mut antiphon(&scratch, &["run", "list.toml", "--trust"]));
+    let seen = Seen::of(&mut scratch.with_db(&["run", "list.toml", "--trust"]));
     seen.fails(FAILED, &["there is no command `no-such-server`", "`a`", "(unavailable)"]);
 }
 
@@ -107,9 +107,9 @@ fn missing_variables_are_named_all_at_once() {
     );
     assert_eq!(Seen::of(&mut scratch.antiphon(&["check"])).code, DONE);
     let says = ["AP_DOOR_1 (for a/x)", "AP_DOOR_2 (for a/x)", "AP_DOOR_3 (for a/m)", "export them"];
-    Seen::of(&mut antiphon(&scratch, &["run", "a.toml"])).fails(USAGE, &says);
+    Seen::of(&mut scratch.with_db(&["run", "a.toml"])).fails(USAGE, &says);
     // Served, it is listed, and its call says the same.
-    let mut host = Host::start(&mut antiphon(&scratch, &["serve", "."]), Era::Modern, json!({}));
+    let mut host = Host::start(&mut scratch.with_db(&["serve", "."]), Era::Modern, json!({}));
     let answer = host.call("a", json!({})).to_string();
     assert!(answer.contains("AP_DOOR_1"), "{answer}");
 }
@@ -120,7 +120,7 @@ fn a_full_standard_stream_is_an_error_and_not_a_panic() {
     scratch.file("good.toml", "[steps.a]\nset = 1\n");
     scratch.file("bad.toml", "[steps.a]\nsett = 1\n");
     let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let seen = Seen::of(antiphon(&scratch, &["run", "good.toml"]).stdout(full()));
+    let seen = Seen::of(scratch.with_db(&["run", "good.toml"]).stdout(full()));
     seen.fails(INTERNAL, &["can't write to standard output"]);
     for (args, code) in [(&["check"][..], USAGE), (&["run", "bad.toml"], USAGE), (&["run", "good.toml"], DONE)] {
         let seen = Seen::of(scratch.antiphon(args).env("ANTIPHON_LOG", "trace").stderr(full()));

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use antiphon_tests::{Era, Host, Scratch};
 use serde_json::json;
 
-use crate::{DONE, FAILED, GOOD, Seen, USAGE, antiphon, run, runs};
+use crate::{DONE, FAILED, GOOD, Seen, USAGE, run, runs};
 
 const WORKFLOW: &str = r#"
 [input]
@@ -81,7 +81,7 @@ fn twenty_megabytes_are_taken_from_a_file_but_not_passed_to_another_process() {
     let big = ["run", "w.toml", "--input", "@big.json"];
     assert_eq!(run(&scratch, &big).succeeds(), json!({ "a": 20_000_001 }));
 
-    let mut host = Host::start(&mut antiphon(&scratch, &["serve", "."]), Era::Modern, json!({}));
+    let mut host = Host::start(&mut scratch.with_db(&["serve", "."]), Era::Modern, json!({}));
     host.ask("tools/list", json!({}));
     run(&scratch, &big).fails(USAGE, &["at most 4194304 are taken", "by a file's path or a URL"]);
     // The owner has heard nothing but noise, and goes on.
@@ -112,7 +112,8 @@ fn large_values_go_through_a_step_and_larger_ones_are_refused() {
 fn what_the_caller_pipes_in_may_be_anything() {
     let scratch = Scratch::new();
     scratch.file("w.toml", WORKFLOW);
-    let mut child = antiphon(&scratch, &["run", "w.toml", "--input", "-"])
+    let mut child = scratch
+        .with_db(&["run", "w.toml", "--input", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

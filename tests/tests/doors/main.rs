@@ -67,15 +67,8 @@ impl Seen {
     }
 }
 
-/// `antiphon` in a project, with a database in it.
-fn antiphon(scratch: &Scratch, args: &[&str]) -> Command {
-    let mut command = scratch.antiphon(args);
-    command.arg("--db").arg(scratch.database());
-    command
-}
-
 fn run(scratch: &Scratch, args: &[&str]) -> Seen {
-    Seen::of(&mut antiphon(scratch, args))
+    Seen::of(&mut scratch.with_db(args))
 }
 
 /// The project's runs, the newest first.

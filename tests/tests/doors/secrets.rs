@@ -8,7 +8,7 @@ use std::process::Command;
 use antiphon_tests::{Era, Host, Scratch};
 use serde_json::json;
 
-use crate::{GOOD, Seen, antiphon, only_run, shell, web};
+use crate::{GOOD, Seen, only_run, shell, web};
 
 const TOKEN: &str = "tok-5e5ame-0pen";
 const HEADER: &str = "hdr-5e5ame-0pen";
@@ -82,7 +82,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 fn nothing_repeats_them() {
     let scratch = project();
     let check = |args: &[&str], code: i32| {
-        let seen = Seen::of(with_secrets(&mut antiphon(&scratch, args)));
+        let seen = Seen::of(with_secrets(&mut scratch.with_db(args)));
         assert_eq!(seen.code, code, "{args:?}: {}", seen.err);
         is_clean(&format!("stdout of {args:?}"), seen.out.as_bytes());
         is_clean(&format!("stderr of {args:?}"), seen.err.as_bytes());
@@ -107,7 +107,7 @@ fn nothing_repeats_them() {
 
     // The logs of a server that serves, and what it answers.
     let log = scratch.path().join("serve.log");
-    let mut serve = shell("exec 2> serve.log", &antiphon(&scratch, &["serve", ".", "--trust"]));
+    let mut serve = shell("exec 2> serve.log", &scratch.with_db(&["serve", ".", "--trust"]));
     let mut host = Host::start(with_secrets(&mut serve), Era::Modern, json!({}));
     for message in [host.ask("tools/list", json!({})), host.call("tell", json!({}))] {
         is_clean("an answer", message.to_string().as_bytes());

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use antiphon_tests::{Era, Host, Scratch, extension};
 use serde_json::{Value, json};
 
-use crate::{DONE, GOOD, IN_DOUBT, antiphon, calls_of, only_run, run, web};
+use crate::{DONE, GOOD, IN_DOUBT, calls_of, only_run, run, web};
 
 /// What becomes of a call.
 enum Call {
@@ -182,7 +182,7 @@ fn bad_servers_and_a_good_one_side_by_side() {
     }
     scratch.file("antiphon.toml", &servers);
     scratch.file("fine.toml", "[steps.a]\ncall = \"good.charge\"\nwith.id = \"fine\"\n");
-    let mut host = Host::start(&mut antiphon(&scratch, &["serve", ".", "--trust"]), Era::Modern, extension());
+    let mut host = Host::start(&mut scratch.with_db(&["serve", ".", "--trust"]), Era::Modern, extension());
     let bad = modes.map(|mode| host.post_call(&format!("{mode}_flow"), json!({})));
     for _ in 0..10 {
         let answer = host.call("fine", json!({}));

@@ -12,7 +12,7 @@ use antiphon_tests::{Era, Host, Scratch};
 use rusqlite::Connection;
 use serde_json::json;
 
-use crate::{DONE, INTERNAL, NEEDS_INPUT, Seen, USAGE, antiphon, only_run, run, runs, through};
+use crate::{DONE, INTERNAL, NEEDS_INPUT, Seen, USAGE, only_run, run, runs, through};
 
 /// How long anything may take before the test fails.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -142,7 +142,7 @@ fn a_database_that_is_locked_for_a_moment_is_waited_for() {
 #[test]
 fn a_lock_that_comes_later_loses_nothing() {
     let (scratch, id) = waiting();
-    let mut host = Host::start(&mut antiphon(&scratch, &["serve", "."]), Era::Modern, antiphon_tests::extension());
+    let mut host = Host::start(&mut scratch.with_db(&["serve", "."]), Era::Modern, antiphon_tests::extension());
     host.ask("tools/list", json!({}));
     let locked = Locked::by_another(scratch.database());
     run(&scratch, &["answer", &id, "--accept"]).fails(INTERNAL, &["runs.db is locked by another process"]);
@@ -161,7 +161,7 @@ fn a_lock_that_comes_later_loses_nothing() {
 #[test]
 fn what_a_killed_owner_leaves_is_in_nobodys_way() {
     let (scratch, id) = waiting();
-    let mut host = Host::start(&mut antiphon(&scratch, &["serve", "."]), Era::Modern, json!({}));
+    let mut host = Host::start(&mut scratch.with_db(&["serve", "."]), Era::Modern, json!({}));
     host.ask("tools/list", json!({}));
     let beside = |suffix: &str| PathBuf::from(format!("{}{suffix}", scratch.database().display()));
     let (lock, socket) = (beside(".lock"), beside(".socket"));

@@ -144,10 +144,7 @@ async fn a_dead_server_gives_way_to_the_next_model() {
         "[steps.hello]\nsample = [\"dead\", \"llama\"]\nprompt = \"Say hello.\"\nmax_tokens = 10\n\
          [output]\nby = \"{{ steps.hello.model }}\"\n",
     );
-    let run = move || {
-        let database = scratch.database().display().to_string();
-        scratch.run(&["run", "greet.toml", "--trust", "--json", "--db", &database])
-    };
+    let run = move || scratch.run_with_db(&["run", "greet.toml", "--trust", "--json"]);
     let (code, out, err) = tokio::task::spawn_blocking(run).await.unwrap();
     assert_eq!(code, 0, "{err}");
     assert!(out.contains(r#""by":"local""#) || out.contains(r#""by": "local""#), "{out}");
