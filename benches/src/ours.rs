@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use antiphon_engine::{
     CallContext, CallFailure, CallOutcome, Effects, Engine, EngineOptions, Owner, Prepared, RunId, RunInfo,
-    SqliteEngine, StartRun,
+    SqliteEngine, StartRun, Until,
 };
 use antiphon_kernel::{CallSpec, EffectClass, Entry, Plan, Record, RunStatus};
 use antiphon_router::{Router, ServerConfig, Transport};
@@ -42,7 +42,7 @@ impl Ours {
         let request =
             StartRun { owner: Owner::local(), plan, input, ttl: LONG, idempotency_key: None, route: Vec::new() };
         let started = self.engine.start(request).await?;
-        let run = self.engine.wait(&started.id, u64::MAX, LONG, inline).await?;
+        let run = self.engine.wait(&started.id, Until::Ended, LONG, inline).await?;
         match run.view.status {
             RunStatus::Succeeded => Ok(()),
             status => Err(format!("the run ended {status:?}: {:?}", run.view.outcome).into()),

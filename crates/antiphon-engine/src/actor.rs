@@ -179,11 +179,12 @@ impl Actor {
         }
     }
 
-    /// Records what happened, and shows it if anybody looks, or if it will stay so for a while.
+    /// Records what happened, and shows it if anybody looks closely, if it asks something else, or if it will stay so for a while.
     async fn settle(&mut self) {
         let busy = self.is_busy();
         let rests = !busy || (self.phase != Phase::Driving && self.calls.is_empty());
-        let shows = self.stale && (rests || !self.looking.is_empty() || self.board.published.receiver_count() > 0);
+        let shows = self.stale
+            && (rests || !self.looking.is_empty() || self.board.is_watched_closely() || self.asks_something_else());
         if shows {
             self.refresh();
         }
@@ -201,6 +202,16 @@ impl Actor {
             let _ = reply.send(Ok(Some(self.tape.receipt.clone())));
         }
         self.core.journal.breathe().await;
+    }
+
+    /// Whether its questions are not those that it showed last.
+    fn asks_something_else(&self) -> bool {
+        let shown = &self.shown.view.questions;
+        let mut open = 0;
+        !self.state.questions().all(|key| {
+            open += 1;
+            shown.iter().any(|question| question.key == key)
+        }) || open != shown.len()
     }
 
     /// Hands what happened to the journal. A run that rested so far is marked: from now on its row is behind.

@@ -104,6 +104,28 @@ pub struct Page {
     pub next: Option<String>,
 }
 
+/// What somebody waits for who waits for a run. Showing each change has its cost: it is only done for those who want it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// A revision above this one.
+    Changed(u64),
+    /// Likewise, but only if it asks something else, or nothing is under way any more. Other changes may pass unseen.
+    Asked(u64),
+    /// Its end.
+    Ended,
+}
+
+impl Until {
+    /// Whether a run has come so far.
+    pub(crate) fn reached(self, run: &Run) -> bool {
+        let after = match self {
+            Self::Changed(after) | Self::Asked(after) => after,
+            Self::Ended => u64::MAX,
+        };
+        run.revision > after || run.ended_at.is_some()
+    }
+}
+
 /// Starts, shows, feeds and ends runs.
 #[async_trait]
 pub trait Engine: Send + Sync + 'static {
@@ -114,11 +136,11 @@ pub trait Engine: Send + Sync + 'static {
     /// The run as it stands, durable.
     async fn view(&self, id: &RunId) -> Result<Run, EngineError>;
 
-    /// Waits until the revision is above `after`, the run has ended, or `max` has passed; then the run as it stands.
+    /// Waits for what `until` says, the run's end, or `max` to pass; then the run as it stands.
     ///
     /// Durable, unless `inline` is true (nobody has seen the id yet) and the run has either not ended, or ended having made
     /// read-only calls alone.
-    async fn wait(&self, id: &RunId, after: u64, max: Duration, inline: bool) -> Result<Run, EngineError>;
+    async fn wait(&self, id: &RunId, until: Until, max: Duration, inline: bool) -> Result<Run, EngineError>;
 
     /// Progress of calls in flight, as it comes; never recorded.
     async fn progress(&self, id: &RunId) -> Result<broadcast::Receiver<Progress>, EngineError>;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::{Mutex, broadcast, oneshot};
 use tokio::time::{sleep, timeout};
 
-use crate::api::{Engine, EngineError, Filter, Owner, Page, Run, RunId, StartRun, Started};
+use crate::api::{Engine, EngineError, Filter, Owner, Page, Run, RunId, StartRun, Started, Until};
 use crate::blobs::hex_sha256;
 use crate::clock::Clock;
 use crate::core::{Core, NewRun};
@@ -119,6 +119,14 @@ impl SqliteEngine {
         self.core.reader.run(id).await?.ok_or_else(|| EngineError::NotFound(id.clone()))
     }
 
+    /// Has a run in memory show how it stands.
+    async fn look(&self, id: &RunId) -> Result<(), EngineError> {
+        match self.tell(id, |reply| Mail::Look { reply }).await {
+            Some(Err(error)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Waits until what is published is on the disk.
     async fn durable(&self, published: &Published) -> Result<Run, EngineError> {
         self.core.journal.durable(&published.receipt).await?;
@@ -198,25 +206,27 @@ impl Engine for SqliteEngine {
         self.durable(&published).await
     }
 
-    async fn wait(&self, id: &RunId, after: u64, max: Duration, inline: bool) -> Result<Run, EngineError> {
+    async fn wait(&self, id: &RunId, until: Until, max: Duration, inline: bool) -> Result<Run, EngineError> {
         let patience = sleep(max);
         tokio::pin!(patience);
         loop {
             // Subscribe first: from then on the run shows all that happens.
             let board = self.board(id).await?;
             let mut changes = board.published.subscribe();
+            let _closely = matches!(until, Until::Changed(_)).then(|| board.watch_closely());
             drop(board);
             // What happened in between may not have been shown.
-            if let Some(Err(error)) = self.tell(id, |reply| Mail::Look { reply }).await {
-                return Err(error);
-            }
+            self.look(id).await?;
             let published = loop {
                 let published = Arc::clone(&changes.borrow_and_update());
-                if published.run.revision > after || published.run.ended_at.is_some() {
+                if until.reached(&published.run) {
                     break Some(published);
                 }
                 tokio::select! {
-                    () = &mut patience => break Some(published),
+                    () = &mut patience => {
+                        self.look(id).await?;
+                        break Some(Arc::clone(&changes.borrow()));
+                    }
                     changed = changes.changed() => if changed.is_err() { break None },
                 }
             };

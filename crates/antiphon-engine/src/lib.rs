@@ -23,7 +23,7 @@ mod tape;
 mod timers;
 mod turn;
 
-pub use api::{Engine, EngineError, Filter, Owner, Page, Run, RunId, StartRun, Started};
+pub use api::{Engine, EngineError, Filter, Owner, Page, Run, RunId, StartRun, Started, Until};
 pub use clock::Clock;
 pub use effects::{CallContext, CallFailure, CallOutcome, Effects, Prepared, Progress, RunInfo};
 pub use engine::{EngineOptions, SqliteEngine};

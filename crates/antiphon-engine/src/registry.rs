@@ -70,11 +70,14 @@ pub(crate) struct Published {
 pub(crate) struct Board {
     pub published: watch::Sender<Arc<Published>>,
     progress: Mutex<Option<broadcast::Sender<Progress>>>,
+    /// Whoever wants to see every change holds one.
+    closely: Arc<()>,
 }
 
 impl Board {
     pub(crate) fn new(published: Published) -> Arc<Self> {
-        Arc::new(Self { published: watch::Sender::new(Arc::new(published)), progress: Mutex::default() })
+        let published = watch::Sender::new(Arc::new(published));
+        Arc::new(Self { published, progress: Mutex::default(), closely: Arc::default() })
     }
 
     fn progress(&self) -> std::sync::MutexGuard<'_, Option<broadcast::Sender<Progress>>> {
@@ -98,6 +101,16 @@ impl Board {
     /// There will be no more progress.
     pub(crate) fn hush(&self) {
         self.progress().take();
+    }
+
+    /// Every change is shown as long as the caller keeps this. (Not the board itself: that would keep the run from leaving.)
+    pub(crate) fn watch_closely(&self) -> Arc<()> {
+        Arc::clone(&self.closely)
+    }
+
+    /// Whether anybody wants to see every change.
+    pub(crate) fn is_watched_closely(&self) -> bool {
+        Arc::strong_count(&self.closely) > 1
     }
 
     /// Whether anybody follows it.

@@ -189,7 +189,7 @@ impl Call<'_> {
             tokio::select! {
                 biased;
                 () = self.unwanted(followed) => return Ok(Stop::Unwanted),
-                run = engine.wait(&followed.id, revision, max, !followed.seen) => {
+                run = engine.wait(&followed.id, reporter.until(revision), max, !followed.seen) => {
                     let run = run?;
                     revision = run.revision;
                     if run.view.status.is_terminal() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use antiphon_engine::{Engine, EngineError, Run};
+use antiphon_engine::{Engine, EngineError, Run, Until};
 use antiphon_kernel::{Action, Answer, Asking, By, Outcome, Question, RunStatus};
 use rmcp::ErrorData;
 use rmcp::model::{CallToolResult, ContentBlock, JsonObject, Tool, ToolAnnotations};
@@ -220,7 +220,7 @@ async fn status(shared: &Shared, caller: &Caller, args: StatusArgs) -> Result<Ca
         if left.is_zero() {
             break;
         }
-        run = shared.engine.wait(&run.id, run.revision, left, false).await?;
+        run = shared.engine.wait(&run.id, Until::Asked(run.revision), left, false).await?;
     }
     described(&*shared.engine, &run).await
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use antiphon_engine::{Engine, Progress, RunId};
+use antiphon_engine::{Engine, Progress, RunId, Until};
 use antiphon_kernel::RunView;
 use rmcp::model::{ProgressNotificationParam, ProgressToken};
 use rmcp::service::{Peer, RequestContext, RoleServer};
@@ -49,6 +49,14 @@ impl<'a> Reporter<'a> {
             last: -1.0,
             last_message: String::new(),
             last_at: None,
+        }
+    }
+
+    /// What to wait for after this revision.
+    pub(crate) fn until(&self, revision: u64) -> Until {
+        match &self.token {
+            Some(_) => Until::Changed(revision),
+            None => Until::Asked(revision),
         }
     }
 

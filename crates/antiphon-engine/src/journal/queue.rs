@@ -24,7 +24,7 @@ pub(crate) enum Urgency {
 }
 
 /// How long a lazy write waits for company.
-const LINGER: Duration = Duration::from_millis(2);
+const LINGER: Duration = Duration::from_millis(10);
 
 /// Something for the thread to do.
 pub(super) enum Item {

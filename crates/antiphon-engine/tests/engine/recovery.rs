@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::time::Duration;
 
 use crate::support::*;
-use antiphon_engine::{Engine, EngineError};
+use antiphon_engine::{Engine, EngineError, Until};
 use antiphon_kernel::{Asking, EffectClass, Entry, EventKind, Outcome, RunStatus};
 use serde_json::json;
 
@@ -181,7 +181,7 @@ async fn runs_without_work_leave_memory_and_come_back_for_an_answer() {
     assert!(!engine.input(&id, "another", accept(None)).await.unwrap());
     assert_eq!(comebacks(&engine, &id).await, 0, "looking does not bring it back");
 
-    let waiting = engine.wait(&id, u64::MAX, LONG, false);
+    let waiting = engine.wait(&id, Until::Ended, LONG, false);
     let answering = async {
         tokio::task::yield_now().await;
         assert!(engine.input(&id, &key, accept(None)).await.unwrap());

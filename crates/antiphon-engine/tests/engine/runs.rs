@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::*;
-use antiphon_engine::{Engine, EngineError, Filter, Owner, StartRun};
+use antiphon_engine::{Engine, EngineError, Filter, Owner, StartRun, Until};
 use antiphon_kernel::{Action, Answer, EffectClass, EventKind, Outcome, RunStatus};
 use serde_json::json;
 
@@ -210,10 +210,10 @@ async fn waiting_returns_on_change_on_the_end_and_after_a_while() {
     let id = start(&engine, &chain(vec![read_only("a", "hold"), read_only("b", "hold")])).await;
     lab.world.until_seen(1).await;
     let first = engine.view(&id).await.unwrap();
-    let same = engine.wait(&id, first.revision, Duration::from_millis(1), false).await.unwrap();
+    let same = engine.wait(&id, Until::Changed(first.revision), Duration::from_millis(1), false).await.unwrap();
     assert_eq!(same.revision, first.revision);
     lab.world.holds.add_permits(1);
-    let second = engine.wait(&id, first.revision, LONG, false).await.unwrap();
+    let second = engine.wait(&id, Until::Changed(first.revision), LONG, false).await.unwrap();
     assert!(second.revision > first.revision);
     lab.world.holds.add_permits(1);
     assert_eq!(end(&engine, &id).await.view.status, RunStatus::Succeeded);
@@ -275,7 +275,7 @@ async fn an_unknown_run_is_not_found() {
     let engine = lab.open();
     let id = antiphon_engine::RunId("nobody".into());
     assert!(matches!(engine.view(&id).await, Err(EngineError::NotFound(_))));
-    assert!(matches!(engine.wait(&id, 0, LONG, true).await, Err(EngineError::NotFound(_))));
+    assert!(matches!(engine.wait(&id, Until::Changed(0), LONG, true).await, Err(EngineError::NotFound(_))));
     assert!(matches!(engine.input(&id, "k", accept(None)).await, Err(EngineError::NotFound(_))));
     assert!(matches!(engine.cancel(&id, "").await, Err(EngineError::NotFound(_))));
     assert!(matches!(engine.history(&id).await, Err(EngineError::NotFound(_))));

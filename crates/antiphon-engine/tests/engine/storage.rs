@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support::*;
-use antiphon_engine::{Engine, EngineError, StartRun};
+use antiphon_engine::{Engine, EngineError, StartRun, Until};
 use antiphon_kernel::{EffectClass, RunStatus};
 use rusqlite::Connection;
 use serde_json::json;
@@ -84,7 +84,7 @@ async fn a_run_whose_values_cant_be_read_goes_on_when_they_can() {
     change("UPDATE blobs SET sha256 = '-' || sha256");
     let engine = lab.open();
     lab.world.holds.add_permits(1);
-    let error = engine.wait(&id, u64::MAX, LONG, false).await.unwrap_err().to_string();
+    let error = engine.wait(&id, Until::Ended, LONG, false).await.unwrap_err().to_string();
     assert!(error.contains("is not in the database"), "{error}");
     drop(engine);
     change("UPDATE blobs SET sha256 = substr(sha256, 2)");
@@ -152,7 +152,7 @@ async fn a_full_disk_freezes_the_run_and_it_goes_on_when_there_is_room() {
     let large = start(&engine, &large).await;
     let key = question(&engine, &large).await;
     assert!(engine.input(&large, &key, accept(None)).await.unwrap());
-    let error = engine.wait(&large, u64::MAX, LONG, false).await.unwrap_err().to_string();
+    let error = engine.wait(&large, Until::Ended, LONG, false).await.unwrap_err().to_string();
     assert!(error.contains("no room for the database"), "{error}");
     assert_eq!(lab.world.tools(), ["hold", "big"], "what could not be recorded is not done");
     // Others go on.
@@ -183,7 +183,7 @@ async fn a_frozen_run_thaws_when_old_runs_make_room() {
     let id = id.await.unwrap().id;
     let key = question(&engine, &id).await;
     engine.input(&id, &key, accept(None)).await.unwrap();
-    let error = engine.wait(&id, u64::MAX, LONG, false).await.unwrap_err().to_string();
+    let error = engine.wait(&id, Until::Ended, LONG, false).await.unwrap_err().to_string();
     assert!(error.contains("no room"), "{error}");
     time.pass(Duration::from_secs(200)).await;
     while engine.view(&old).await.is_ok() {
@@ -203,7 +203,7 @@ async fn looking_flushes_once_and_a_read_only_run_that_ends_inline_never() {
     let lab = Lab::new();
     let engine = lab.open();
     let id = start(&engine, &chain(vec![read_only("a", "echo"), read_only("b", "echo")])).await;
-    let run = engine.wait(&id, u64::MAX, LONG, true).await.unwrap();
+    let run = engine.wait(&id, Until::Ended, LONG, true).await.unwrap();
     assert_eq!(run.view.status, RunStatus::Succeeded);
     while lab.world.released().is_empty() {
         tokio::task::yield_now().await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use antiphon_engine::{
     CallContext, CallFailure, CallOutcome, Clock, Effects, Engine, EngineError, EngineOptions, Owner, Prepared,
-    Progress, Run, RunId, RunInfo, SqliteEngine, StartRun,
+    Progress, Run, RunId, RunInfo, SqliteEngine, StartRun, Until,
 };
 use antiphon_kernel::{
     Action, Answer, By, CallSpec, Callee, Dep, EffectClass, Entry, ErrorKind, Expr, Form, Graph, KERNEL_VERSION,
@@ -316,7 +316,7 @@ pub async fn start(engine: &SqliteEngine, plan: &Arc<Plan>) -> RunId {
 
 /// Waits for the end.
 pub async fn end(engine: &SqliteEngine, id: &RunId) -> Run {
-    let run = engine.wait(id, u64::MAX, LONG, false).await.unwrap();
+    let run = engine.wait(id, Until::Ended, LONG, false).await.unwrap();
     assert!(run.ended_at.is_some(), "not ended: {run:#?}");
     run
 }
@@ -325,7 +325,7 @@ pub async fn end(engine: &SqliteEngine, id: &RunId) -> Run {
 pub async fn question(engine: &SqliteEngine, id: &RunId) -> String {
     let mut revision = 0;
     loop {
-        let run = engine.wait(id, revision, LONG, false).await.unwrap();
+        let run = engine.wait(id, Until::Changed(revision), LONG, false).await.unwrap();
         if let Some(question) = run.view.questions.first() {
             return question.key.clone();
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::*;
-use antiphon_engine::Engine;
+use antiphon_engine::{Engine, Until};
 use antiphon_kernel::EffectClass;
 
 fn rss_mb() -> u64 {
@@ -25,7 +25,7 @@ async fn a_chain_of_ten_read_only_calls() {
     for _ in 0..300 {
         let begun = Instant::now();
         let id = start(&engine, &plan).await;
-        let run = engine.wait(&id, u64::MAX, LONG, true).await.unwrap();
+        let run = engine.wait(&id, Until::Ended, LONG, true).await.unwrap();
         assert!(run.ended_at.is_some());
         took.push(begun.elapsed());
     }

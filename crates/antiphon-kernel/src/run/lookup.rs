@@ -25,6 +25,23 @@ pub(super) fn graph<'p>(plan: &'p Plan, reference: &GraphRef) -> Option<&'p Grap
     Some(graph)
 }
 
+/// Where it says how a step ended.
+pub(super) enum Ending<'s> {
+    /// In its scope.
+    Here(&'s Ended),
+    /// Among what is kept of steps whose scope is gone.
+    Kept(&'s StepFacts),
+}
+
+impl Ending<'_> {
+    pub(super) fn status(&self) -> StepStatus {
+        match self {
+            Self::Here(ended) => ended.status,
+            Self::Kept(facts) => facts.status,
+        }
+    }
+}
+
 impl<'p> Run<'p> {
     pub(super) fn graph_of(&self, scope: &str) -> Option<&'p Graph> {
         graph(self.plan, &self.state.scopes.get(scope)?.graph)
@@ -94,15 +111,23 @@ impl<'p> Run<'p> {
 
     /// How a step that can be mentioned in `scope` ended; `None` while it has not.
     pub(super) fn ended(&self, scope: &str, id: &str) -> Option<StepFacts> {
+        self.ending(scope, id).map(|ending| match ending {
+            Ending::Here(ended) => facts(ended),
+            Ending::Kept(facts) => facts.clone(),
+        })
+    }
+
+    /// Likewise, where it is kept.
+    pub(super) fn ending(&self, scope: &str, id: &str) -> Option<Ending<'_>> {
         let mut scope = self.state.scopes.get(scope)?;
         loop {
             match scope.steps.get(id) {
-                Some(StepState::Ended(ended)) => return Some(facts(ended)),
+                Some(StepState::Ended(ended)) => return Some(Ending::Here(ended)),
                 Some(_) => return None,
                 None => {}
             }
             if let Some(facts) = scope.facts.get(id) {
-                return Some(facts.clone());
+                return Some(Ending::Kept(facts));
             }
             match &scope.parent {
                 Parent::Step(spot) => scope = self.state.scopes.get(&spot.scope)?,

@@ -50,7 +50,8 @@ impl Run<'_> {
                     Turn::Skip(note) => self.end_unstarted(path, &step.id, StepStatus::Skipped, Some(note)),
                     Turn::Cancel => self.end_unstarted(path, &step.id, StepStatus::Cancelled, None),
                 }
-                settled = false;
+                // Only what has ended can change whose turn it is.
+                settled &= self.ending(path, &step.id).is_none();
             }
         }
         let Some(scope) = self.scope(path) else { return };
@@ -73,13 +74,14 @@ impl Run<'_> {
         let mut missing = None;
         let mut asks = false;
         for (id, dep) in &step.deps {
-            let Some(facts) = self.ended(path, id) else { return Turn::NotYet };
-            if facts.status == StepStatus::Succeeded {
+            let Some(ending) = self.ending(path, id) else { return Turn::NotYet };
+            let status = ending.status();
+            if status == StepStatus::Succeeded {
                 continue;
             }
             asks |= dep.asks;
             if dep.uses && missing.is_none() {
-                missing = Some((id, facts.status));
+                missing = Some((id, status));
             }
         }
         match missing {

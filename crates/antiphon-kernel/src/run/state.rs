@@ -53,6 +53,13 @@ pub struct State {
     pub(super) outcome: Option<Outcome>,
 }
 
+impl State {
+    /// The keys of the open questions.
+    pub fn questions(&self) -> impl Iterator<Item = &str> {
+        self.questions.keys().map(String::as_str)
+    }
+}
+
 /// Where in the run something is: a step of a scope, and which of its iterations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Spot {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use antiphon_engine::{Engine, EngineError, Filter, Owner, Page, Progress, Run, RunId, StartRun, Started};
+use antiphon_engine::{Engine, EngineError, Filter, Owner, Page, Progress, Run, RunId, StartRun, Started, Until};
 use antiphon_kernel::{
     Action, Answer, Asking, By, CallSpec, ErrorKind, Event, Graph, KERNEL_VERSION, Limits, Outcome, Plan, Question,
     Record, RunStatus, RunView, StepError, StepPhase, StepView, Used, ValueRef, What, Workflow,
@@ -269,7 +269,11 @@ impl Engine for Scripted {
         Ok(run)
     }
 
-    async fn wait(&self, id: &RunId, after: u64, max: Duration, inline: bool) -> Result<Run, EngineError> {
+    async fn wait(&self, id: &RunId, until: Until, max: Duration, inline: bool) -> Result<Run, EngineError> {
+        let after = match until {
+            Until::Changed(after) | Until::Asked(after) => after,
+            Until::Ended => u64::MAX,
+        };
         let mut changes = self.changes.subscribe();
         let deadline = tokio::time::Instant::now() + max;
         loop {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use antiphon_engine::{Engine, EngineOptions, Filter, Owner, Progress, Run, RunId, SqliteEngine, StartRun};
+use antiphon_engine::{Engine, EngineOptions, Filter, Owner, Progress, Run, RunId, SqliteEngine, StartRun, Until};
 use antiphon_kernel::{Asking, Event, Outcome, Plan};
 use antiphon_server::{Control, ControlError};
 use async_trait::async_trait;
@@ -149,7 +149,8 @@ impl Verb for Wait {
         let id = id(self.id);
         let mut reports = desk.engine.progress(&id).await?;
         let mut heard = Vec::new();
-        let mut wait = desk.engine.wait(&id, self.after, Duration::from_millis(self.max_ms), self.inline);
+        let mut wait =
+            desk.engine.wait(&id, Until::Changed(self.after), Duration::from_millis(self.max_ms), self.inline);
         let first = tokio::select! {
             run = &mut wait => return desk.shown(run?, heard).await,
             report = reports.recv() => report,
@@ -170,7 +171,7 @@ impl Verb for Wait {
             }
         }
         drop(wait);
-        let run = desk.engine.wait(&id, 0, Duration::ZERO, self.inline).await?;
+        let run = desk.engine.wait(&id, Until::Changed(0), Duration::ZERO, self.inline).await?;
         desk.shown(run, heard).await
     }
 }
