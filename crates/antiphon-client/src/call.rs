@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const ELICIT: &str = "elicitation/create";
 /// How a server asks models.
 pub(crate) const CREATE_MESSAGE: &str = "sampling/createMessage";
+/// How a server that was let back in calls a tool.
+pub(crate) const CALL_TOOL: &str = "tools/call";
 
 /// One request, or one round of it.
 #[derive(Clone, Debug)]
@@ -90,22 +92,46 @@ pub struct Progress {
     pub message: Option<String>,
 }
 
-/// The answer to a pushed request, to come; or why there is none.
-pub type Answering = BoxFuture<'static, Result<Value, String>>;
+/// The answer to what a server asked in the middle of a call, to come.
+pub type Answering = BoxFuture<'static, Result<Value, Refused>>;
+
+/// Why a server gets no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    /// For people and models.
+    pub message: String,
+    /// It may not ask this; else there was nobody who could answer.
+    pub denied: bool,
+}
+
+impl Refused {
+    /// It may not.
+    pub fn denied(message: impl Into<String>) -> Self {
+        Self { message: message.into(), denied: true }
+    }
+
+    /// Nobody could.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { message: message.into(), denied: false }
+    }
+}
 
 /// What a call in flight can use.
 #[derive(Clone)]
 pub struct CallContext {
     /// The run that it belongs to, for servers with a connection for each.
     pub run: Option<Arc<str>>,
+    /// By which a process that was let back in may say that it speaks for this call; `None`: it is none that anybody can speak for.
+    pub key: Option<Arc<str>>,
     /// When it ends at the latest.
     pub deadline: Option<Instant>,
     /// Ends it. The server is told.
     pub cancelled: CancellationToken,
     /// Takes progress reports.
     pub progress: Arc<dyn Fn(Progress) + Send + Sync>,
-    /// Puts a pushed request (`method`, `params`) to whoever answers, and yields an `ElicitResult` or a `CreateMessageResult`, or
-    /// why there is none. The first argument tells the requests of one call apart, and is the same when the call is repeated.
+    /// Puts what the server asks (`method`, `params`) to whoever answers, and yields an `ElicitResult`, a `CreateMessageResult` or a
+    /// `CallToolResult`. The first argument tells the requests of one call apart, and is the same when the call is repeated.
     pub ask: Arc<dyn Fn(String, Value) -> Answering + Send + Sync>,
 }
 
@@ -114,10 +140,11 @@ impl CallContext {
     pub fn detached() -> Self {
         Self {
             run: None,
+            key: None,
             deadline: None,
             cancelled: CancellationToken::new(),
             progress: Arc::new(|_| {}),
-            ask: Arc::new(|_, _| Box::pin(async { Err("nobody is there to answer".to_owned()) })),
+            ask: Arc::new(|_, _| Box::pin(async { Err(Refused::failed("nobody is there to answer")) })),
         }
     }
 }

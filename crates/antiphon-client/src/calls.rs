@@ -2,7 +2,8 @@
 #![expect(deprecated, reason = "MCP deprecates sampling, and servers use it")]
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rmcp::ClientHandler;
@@ -14,9 +15,9 @@ use rmcp::model::{
 };
 use rmcp::service::{InboundStreamOrigin, NotificationContext, RequestContext, RoleClient};
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 
-use crate::call::{CREATE_MESSAGE, ELICIT, Progress};
+use crate::call::{Answering, CREATE_MESSAGE, CallContext, ELICIT, Progress, Refused};
 use crate::config::ServerConfig;
 use crate::wire::number;
 
@@ -28,36 +29,81 @@ const REFUSED: i32 = -1;
 pub(crate) struct Calls {
     in_flight: Mutex<BTreeMap<i64, InFlight>>,
     tools_changed: AtomicU64,
+    /// How many tasks have been attended to.
+    tasks: AtomicI64,
 }
 
 #[derive(Debug)]
 struct InFlight {
-    token: ProgressToken,
+    token: Option<ProgressToken>,
     run: Option<Arc<str>>,
-    events: mpsc::UnboundedSender<CallEvent>,
+    progress: mpsc::UnboundedSender<Progress>,
+    serving: Serving,
 }
 
-/// What reaches a call before its answer.
-#[derive(Debug)]
-pub(crate) enum CallEvent {
-    /// It gets on.
-    Progress(Progress),
-    /// It asks.
-    Ask {
-        /// `elicitation/create` or `sampling/createMessage`.
-        method: &'static str,
-        params: Value,
-        /// Takes its result, or why there is none.
-        reply: oneshot::Sender<Result<Value, String>>,
-    },
+/// A call in flight, as its server may ask on its behalf.
+#[derive(Clone)]
+pub(crate) struct Serving {
+    key: Option<Arc<str>>,
+    ask: Arc<dyn Fn(String, Value) -> Answering + Send + Sync>,
+    asking: Arc<Asking>,
+}
+
+/// What a call has asked.
+#[derive(Debug, Default)]
+struct Asking {
+    /// Ever.
+    asked: AtomicUsize,
+    /// And has no answer to yet.
+    open: AtomicUsize,
+    turned: Notify,
+}
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Serving").field("key", &self.key).field("asking", &self.asking).finish_non_exhaustive()
+    }
+}
+
+impl Serving {
+    pub(crate) fn of(cx: &CallContext) -> Self {
+        Self { key: cx.key.clone(), ask: Arc::clone(&cx.ask), asking: Arc::default() }
+    }
+
+    /// Asks something, and waits for the answer.
+    pub(crate) async fn ask(&self, method: &'static str, params: Value) -> Result<Value, Refused> {
+        struct Open<'a>(&'a Asking);
+        impl Drop for Open<'_> {
+            fn drop(&mut self) {
+                self.0.open.fetch_sub(1, Ordering::AcqRel);
+                self.0.turned.notify_one();
+            }
+        }
+        let number = self.asking.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        self.asking.open.fetch_add(1, Ordering::AcqRel);
+        self.asking.turned.notify_one();
+        let _open = Open(&self.asking);
+        (self.ask)(format!("ask-{number}"), serde_json::json!({ "method": method, "params": params })).await
+    }
+
+    /// Whether it waits for an answer.
+    pub(crate) fn asks(&self) -> bool {
+        self.asking.open.load(Ordering::Acquire) > 0
+    }
+
+    /// Returns when it has asked, or was answered.
+    pub(crate) async fn turned(&self) {
+        self.asking.turned.notified().await;
+    }
 }
 
 /// A call's place among those in flight; it leaves when this is dropped.
 pub(crate) struct Entry {
     calls: Arc<Calls>,
     id: i64,
-    /// What reaches it.
-    pub(crate) events: mpsc::UnboundedReceiver<CallEvent>,
+    /// How it gets on.
+    pub(crate) progress: mpsc::UnboundedReceiver<Progress>,
+    pub(crate) serving: Serving,
 }
 
 impl Drop for Entry {
@@ -68,11 +114,20 @@ impl Drop for Entry {
 
 impl Calls {
     /// A call has been sent.
-    pub(crate) fn enter(self: &Arc<Self>, id: &RequestId, token: &ProgressToken, run: Option<Arc<str>>) -> Entry {
-        let (sender, events) = mpsc::unbounded_channel();
-        let id = number(id).unwrap_or_default();
-        self.in_flight().insert(id, InFlight { token: token.clone(), run, events: sender });
-        Entry { calls: Arc::clone(self), id, events }
+    pub(crate) fn enter(self: &Arc<Self>, id: &RequestId, token: &ProgressToken, cx: &CallContext) -> Entry {
+        self.join(number(id).unwrap_or_default(), Some(token.clone()), cx.run.clone(), Serving::of(cx))
+    }
+
+    /// A call has become a task, which is worked on between the polls, too.
+    pub(crate) fn attend(self: &Arc<Self>, cx: &CallContext, serving: &Serving) -> Entry {
+        self.join(-1 - self.tasks.fetch_add(1, Ordering::AcqRel), None, cx.run.clone(), serving.clone())
+    }
+
+    fn join(self: &Arc<Self>, id: i64, token: Option<ProgressToken>, run: Option<Arc<str>>, serving: Serving) -> Entry {
+        let (sender, progress) = mpsc::unbounded_channel();
+        let call = InFlight { token, run, progress: sender, serving: serving.clone() };
+        self.in_flight().insert(id, call);
+        Entry { calls: Arc::clone(self), id, progress, serving }
     }
 
     /// Changes whenever the server says that its tools have.
@@ -91,11 +146,38 @@ impl Calls {
 
     fn progress(&self, progress: ProgressNotificationParam) {
         let in_flight = self.in_flight();
-        if let Some(call) = in_flight.values().find(|call| call.token == progress.progress_token) {
+        if let Some(call) = in_flight.values().find(|call| call.token.as_ref() == Some(&progress.progress_token)) {
             let ProgressNotificationParam { progress, total, message, .. } = progress;
             // The call may have ended just now.
-            let _ = call.events.send(CallEvent::Progress(Progress { progress, total, message }));
+            let _ = call.progress.send(Progress { progress, total, message });
         }
+    }
+
+    /// The call that a process speaks for that was let back in: the one with this key, or the only one.
+    ///
+    /// # Errors
+    /// Which one that would be, nobody can say.
+    pub(crate) fn served(&self, key: Option<&str>) -> Result<Serving, String> {
+        let in_flight = self.in_flight();
+        let mut calls = in_flight.values().map(|call| &call.serving).filter(|serving| serving.key.is_some());
+        let found = match key {
+            Some(key) => calls.find(|serving| serving.key.as_deref() == Some(key)),
+            None => {
+                let first = calls.next();
+                if first.is_some_and(|first| calls.any(|other| other.key != first.key)) {
+                    return Err("several calls are under way on this connection, and nobody can say which of them this is \
+                                for: use TOKEN/KEY for the token, where KEY is `antiphon/idempotency-key` of the call's \
+                                `_meta`; or let this server serve one call at a time (`concurrency = 1`, \
+                                `session = \"per_run\"`)"
+                        .to_owned());
+                }
+                first
+            }
+        };
+        found.cloned().ok_or_else(|| match key {
+            Some(_) => "the call that this is for is not under way here, or not any more".to_owned(),
+            None => "no call is under way on this connection: ask while serving one".to_owned(),
+        })
     }
 
     /// Puts a pushed request to the call that it belongs to.
@@ -108,7 +190,7 @@ impl Calls {
         method: &'static str,
         params: Value,
     ) -> Result<Value, ErrorData> {
-        let answer = {
+        let call = {
             let in_flight = self.in_flight();
             let call = match origin {
                 Some(InboundStreamOrigin::OutboundRequest(id)) => number(id).and_then(|id| in_flight.get(&id)),
@@ -117,21 +199,15 @@ impl Calls {
                     calls.next().filter(|first| calls.all(|other| other.run == first.run))
                 }
             };
-            let Some(call) = call else {
-                return Err(ErrorData::invalid_request(
-                    "this question belongs to no call: ask while handling one, on a connection that serves one run",
-                    None,
-                ));
-            };
-            let (reply, answer) = oneshot::channel();
-            let _ = call.events.send(CallEvent::Ask { method, params, reply });
-            answer
+            call.map(|call| call.serving.clone())
         };
-        match answer.await {
-            Ok(Ok(result)) => Ok(result),
-            Ok(Err(why)) => Err(ErrorData::new(ErrorCode(REFUSED), why, None)),
-            Err(_) => Err(ErrorData::new(ErrorCode(REFUSED), "the call ended before the answer came", None)),
-        }
+        let Some(call) = call else {
+            return Err(ErrorData::invalid_request(
+                "this question belongs to no call: ask while handling one, on a connection that serves one run",
+                None,
+            ));
+        };
+        call.ask(method, params).await.map_err(|refused| ErrorData::new(ErrorCode(REFUSED), refused.message, None))
     }
 }
 

@@ -8,6 +8,7 @@ use rmcp::model::{
 };
 use serde_json::{Map, Value};
 
+use crate::back::Passes;
 use crate::call::{CREATE_MESSAGE, Call, CallContext, ELICIT, Outcome, TaskHandle, What};
 use crate::catalogue::Catalogue;
 use crate::config::{ServerConfig, Session};
@@ -22,6 +23,7 @@ use crate::supervisor::{State, Supervisor};
 pub struct Client {
     config: Arc<ServerConfig>,
     memory: Arc<EraMemory>,
+    passes: Arc<Passes>,
     shared: Arc<Supervisor>,
     of_runs: Mutex<HashMap<Arc<str>, Arc<Supervisor>>>,
 }
@@ -29,10 +31,14 @@ pub struct Client {
 impl Client {
     /// Starts nothing yet.
     pub fn new(config: ServerConfig) -> Self {
-        let config = Arc::new(config);
-        let memory = Arc::new(EraMemory::default());
-        let shared = Supervisor::new(Arc::clone(&config), Arc::clone(&memory));
-        Self { config, memory, shared, of_runs: Mutex::default() }
+        Self::with(config, Arc::default())
+    }
+
+    /// Likewise; where its process may come back in, these passes say so.
+    pub fn with(config: ServerConfig, passes: Arc<Passes>) -> Self {
+        let (config, memory) = (Arc::new(config), Arc::<EraMemory>::default());
+        let shared = Supervisor::new(Arc::clone(&config), Arc::clone(&memory), Arc::clone(&passes), None);
+        Self { config, memory, passes, shared, of_runs: Mutex::default() }
     }
 
     /// What it was made of.
@@ -154,6 +160,7 @@ impl Client {
         let Some(run) = run else { return self.shared.connection().await };
         let own = match self.config.session {
             Some(session) => session == Session::PerRun,
+            None if self.config.back.tools.is_some() => true,
             None => {
                 self.config.may_ask() && {
                     if self.memory.get().is_none() {
@@ -171,9 +178,14 @@ impl Client {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .entry(Arc::clone(run))
-                .or_insert_with(|| Supervisor::new(Arc::clone(&self.config), Arc::clone(&self.memory))),
+                .or_insert_with(|| self.of_run(run)),
         );
         supervisor.connection().await
+    }
+
+    fn of_run(&self, run: &Arc<str>) -> Arc<Supervisor> {
+        let (config, memory, passes) = (Arc::clone(&self.config), Arc::clone(&self.memory), Arc::clone(&self.passes));
+        Supervisor::new(config, memory, passes, Some(Arc::clone(run)))
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
+use crate::back::WayBack;
+
 /// One server.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -26,6 +28,8 @@ pub struct ServerConfig {
     pub elicitation: Consent,
     /// Whether the server is offered `sampling`, with tools: only where it will be answered.
     pub sampling: bool,
+    /// How its process, if it is one, comes back in.
+    pub back: WayBack,
     /// Bounds that no workflow file sets.
     pub limits: Limits,
 }
@@ -42,6 +46,7 @@ impl ServerConfig {
             session: None,
             elicitation: Consent::Deny,
             sampling: false,
+            back: WayBack::default(),
             limits: Limits::default(),
         }
     }
@@ -65,6 +70,7 @@ impl ServerConfig {
             && self.session == other.session
             && self.elicitation == other.elicitation
             && self.sampling == other.sampling
+            && self.back == other.back
             && self.limits == other.limits
     }
 
@@ -141,7 +147,7 @@ impl Transport {
 /// Who shares a connection.
 ///
 /// A server of the `initialize` era that may ask people or models gets a connection for each run unless told otherwise: what
-/// it pushes over a shared pipe belongs to no call.
+/// it pushes over a shared pipe belongs to no call. So does one that may call tools: its token is then one run's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Session {
     /// All runs.

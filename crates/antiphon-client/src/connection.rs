@@ -15,6 +15,7 @@ use rmcp::service::{
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::back::{Pass, Passes};
 use crate::calls::{Calls, Handler};
 use crate::catalogue::Shelf;
 use crate::config::{Limits, ServerConfig, Transport};
@@ -64,6 +65,8 @@ pub(crate) struct Connection {
     stop: CancellationToken,
     closed: CancellationToken,
     served: AtomicBool,
+    /// By which its process comes back in.
+    _pass: Option<Arc<Pass>>,
 }
 
 /// How a server is greeted.
@@ -91,6 +94,8 @@ impl Connection {
     pub(crate) fn open<'a>(
         config: &'a Arc<ServerConfig>,
         memory: &'a EraMemory,
+        passes: &'a Passes,
+        run: Option<&'a Arc<str>>,
     ) -> BoxFuture<'a, Result<Self, ClientError>> {
         async move {
             let deadline = Instant::now() + config.limits.longest_start;
@@ -99,10 +104,11 @@ impl Connection {
                 Some(Era::Modern) => Way::Discover,
                 Some(Era::Legacy) => Way::Initialize,
             };
-            let connection = match Self::attempt(config, way, deadline).await {
+            let attempt = |way| Self::attempt(config, passes, run, way, deadline);
+            let connection = match attempt(way).await {
                 Err(Refusal { instead: Some(way), error }) => {
                     tracing::debug!(%error, ?way, "trying to connect in another way");
-                    Self::attempt(config, way, deadline).await
+                    attempt(way).await
                 }
                 result => result,
             }
@@ -113,14 +119,22 @@ impl Connection {
         .boxed()
     }
 
-    async fn attempt(config: &Arc<ServerConfig>, way: Way, deadline: Instant) -> Result<Self, Refusal> {
+    async fn attempt(
+        config: &Arc<ServerConfig>,
+        passes: &Passes,
+        run: Option<&Arc<str>>,
+        way: Way,
+        deadline: Instant,
+    ) -> Result<Self, Refusal> {
+        let (calls, closed) = (Arc::new(Calls::default()), CancellationToken::new());
+        let (config, pass) = passes.issue(config, &calls, run.cloned(), &closed);
+        let config = &config;
         let fail = |kind, message: String, instead| Refusal {
             error: ClientError::new(&config.name, kind, config.redact(&message)),
             instead,
         };
         let impossible = |message| fail(ErrorKind::Unavailable, message, None);
         let wire = Arc::new(Wire::default());
-        let calls = Arc::new(Calls::default());
         let handler = Handler { config: Arc::clone(config), calls: Arc::clone(&calls) };
         let stop = CancellationToken::new();
         let mut process = None;
@@ -166,7 +180,6 @@ impl Connection {
             _ => Era::Legacy,
         };
         tracing::debug!(server = %config.name, ?version, "connected");
-        let closed = CancellationToken::new();
         let gone = closed.clone();
         tokio::spawn(async move {
             let _ = running.waiting().await;
@@ -183,6 +196,7 @@ impl Connection {
             stop,
             closed,
             served: AtomicBool::new(false),
+            _pass: pass,
         };
         connection.watch_tools();
         Ok(connection)

@@ -4,15 +4,12 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use rmcp::model::{ClientRequest, RequestMetaObject, ServerResult};
 use rmcp::service::{PeerRequestOptions, RequestHandle, RoleClient, ServiceError};
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::call::CallContext;
-use crate::calls::CallEvent;
 use crate::connection::{Connection, OBITUARY_PATIENCE};
 use crate::error::{ClientError, ErrorKind};
 use crate::http;
@@ -56,33 +53,21 @@ impl Connection {
         let Ok(handle) = self.peer.send_request_with_option(request, options).await else {
             return Err(self.lost(Fate::NeverSent).await);
         };
-        let mut entry = self.calls.enter(&handle.id, &handle.progress_token, cx.run.clone());
+        let mut entry = self.calls.enter(&handle.id, &handle.progress_token, cx);
         let mut pending_call = PendingCall { handle: Some(handle), wire: Arc::clone(&self.wire) };
         let silence = sleep(self.config.timeout);
         let deadline = sleep_until(cx.deadline.unwrap_or_else(|| Instant::now() + LONGEST_CALL));
         tokio::pin!(silence, deadline);
-        let mut questions = FuturesUnordered::new();
-        let mut asked = 0_usize;
         let end = loop {
             tokio::select! {
                 biased;
                 answer = pending_call.answer() => break Ok(answer),
                 () = cx.cancelled.cancelled() => break Err(Impatience::Cancelled),
                 () = &mut deadline => break Err(Impatience::Late),
-                Some(event) = entry.events.recv() => match event {
-                    CallEvent::Progress(progress) => (cx.progress)(progress),
-                    CallEvent::Ask { method, params, reply } => {
-                        asked += 1;
-                        let request = serde_json::json!({ "method": method, "params": params });
-                        let answer = (cx.ask)(format!("ask-{asked}"), request);
-                        questions.push(async move {
-                            let _ = reply.send(answer.await);
-                        });
-                    }
-                },
+                Some(progress) = entry.progress.recv() => (cx.progress)(progress),
                 // People may take their time; the server's starts again with their answer.
-                Some(()) = questions.next(), if !questions.is_empty() => {}
-                () = &mut silence, if questions.is_empty() => break Err(Impatience::Silent),
+                () = entry.serving.turned() => {}
+                () = &mut silence, if !entry.serving.asks() => break Err(Impatience::Silent),
             }
             silence.as_mut().reset(Instant::now() + self.config.timeout);
         };

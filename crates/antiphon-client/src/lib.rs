@@ -9,6 +9,7 @@
 //! The protocol itself is rmcp's. Ours is what lies below it (a reader that fails the call whose answer can't be read, in
 //! place of one that drops it in silence) and above it (supervision, time limits, certainty about outcomes).
 
+mod back;
 mod call;
 mod calls;
 mod catalogue;
@@ -23,7 +24,8 @@ mod supervisor;
 mod task;
 mod wire;
 
-pub use call::{Answering, Call, CallContext, Input, Outcome, Progress, TaskHandle, What};
+pub use back::{Guest, Passes, WayBack};
+pub use call::{Answering, Call, CallContext, Input, Outcome, Progress, Refused, TaskHandle, What};
 pub use catalogue::{Catalogue, Tool};
 pub use client::Client;
 pub use config::{Consent, Limits, ServerConfig, Session, Transport};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::back::Passes;
 use crate::config::ServerConfig;
 use crate::connection::{Connection, Era, EraMemory};
 use crate::error::{ClientError, ErrorKind};
@@ -21,6 +22,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub(crate) struct Supervisor {
     config: Arc<ServerConfig>,
     memory: Arc<EraMemory>,
+    passes: Arc<Passes>,
+    /// The run that it is for, if it is for one.
+    run: Option<Arc<str>>,
     status: Mutex<Status>,
     /// Held while a connection is being opened.
     opening: tokio::sync::Mutex<Attempts>,
@@ -59,10 +63,17 @@ pub enum State {
 }
 
 impl Supervisor {
-    pub(crate) fn new(config: Arc<ServerConfig>, memory: Arc<EraMemory>) -> Arc<Self> {
+    pub(crate) fn new(
+        config: Arc<ServerConfig>,
+        memory: Arc<EraMemory>,
+        passes: Arc<Passes>,
+        run: Option<Arc<str>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             config,
             memory,
+            passes,
+            run,
             status: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
             failed: AtomicU64::new(0),
@@ -116,7 +127,7 @@ impl Supervisor {
         if let Some(not_before) = attempts.not_before {
             tokio::time::sleep_until(not_before).await;
         }
-        match Connection::open(&self.config, &self.memory).await {
+        match Connection::open(&self.config, &self.memory, &self.passes, self.run.as_ref()).await {
             Ok(connection) => {
                 let connection = Arc::new(connection);
                 self.turn(Status::Open(Arc::clone(&connection)));

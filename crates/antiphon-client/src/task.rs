@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::call::{CallContext, Outcome, Progress, TaskHandle};
+use crate::calls::Serving;
 use crate::client::Client;
 use crate::error::{ClientError, ErrorKind};
 
@@ -35,7 +36,13 @@ pub(crate) async fn attach(
     let mut pace = Pace::new(task.poll_interval_ms);
     let mut away_since: Option<Instant> = None;
     let mut reported = Reported::default();
+    // Between the polls, too, its server may ask.
+    let serving = Serving::of(cx);
+    let mut attended = None;
     loop {
+        if let Ok(connection) = client.connection(cx).await {
+            drop(attended.replace(connection.calls.attend(cx, &serving)));
+        }
         match round(client, task, &mut answers, &answered, &mut reported, cx).await {
             Ok(Step::Ended(outcome)) => return Ok(outcome),
             Ok(Step::Working { poll_interval_ms }) => {

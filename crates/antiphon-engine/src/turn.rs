@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use antiphon_kernel::{
-    Answer, CallSpec, Command, EffectClass, Entry, ErrorKind, Evaluated, Event, EventKind, Job, OpId, Scope, ValueRef,
-    expr, step,
+    Action, Answer, CallSpec, Command, EffectClass, Entry, ErrorKind, Evaluated, Event, EventKind, Job, OpId, Scope,
+    ValueRef, expr, step,
 };
 use tokio::time::Instant;
 
@@ -195,6 +195,16 @@ impl Actor {
             Command::Answer { op, name, answer } => {
                 let receipt = self.commit();
                 self.calls.answer(&op, &name, &answer, &receipt);
+            }
+            Command::Return { op, name, record } => {
+                let receipt = self.commit();
+                match self.core.value(&record).await {
+                    Ok(value) => {
+                        let answer = Answer { action: Action::Accept, content: Some(Arc::unwrap_or_clone(value)) };
+                        self.calls.answer(&op, &name, &answer, &receipt);
+                    }
+                    Err(error) => self.tape.gate.close(&error.to_string()),
+                }
             }
             Command::CancelCall { op } => self.calls.cancel(&op),
             // The view shows what is asked.

@@ -11,7 +11,7 @@ use crate::value::ValueRef;
 use crate::view::Outcome;
 use crate::{StepError, StepStatus};
 
-/// A piece of work for the driver. Each, but for the last four, is answered by events that name its `op`.
+/// A piece of work for the driver. Those with an `op` of their own are answered by events that name it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Command {
@@ -61,6 +61,15 @@ pub enum Command {
         name: String,
         /// The answer.
         answer: Answer,
+    },
+    /// Hand what it has called to a call in flight that did (see `Asked`).
+    Return {
+        /// The call.
+        op: OpId,
+        /// The request's name, as it asked.
+        name: String,
+        /// A [`crate::Record`].
+        record: ValueRef,
     },
     /// The timer is not needed any more.
     CancelTimer {

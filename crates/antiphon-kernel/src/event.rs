@@ -81,7 +81,8 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         usage: Option<Usage>,
     },
-    /// A call in flight asks something through a pushed request, and waits for the answer.
+    /// A call in flight asks something, and waits for the answer: through a pushed request, or, of a process that was let back in,
+    /// by asking a model (`sampling/createMessage`) or calling a tool (`tools/call`) itself.
     Asked {
         /// Which call.
         op: OpId,
@@ -230,7 +231,7 @@ pub struct Answer {
     /// As in MCP's `ElicitResult`.
     pub action: Action,
     /// The fields of a form; of `doubt`, `{"choice": "retry" | "skip" | "result", "result": …}`; of a sample, the
-    /// `CreateMessageResult`, or, where it was refused, why.
+    /// `CreateMessageResult`, or, where it was refused, a [`crate::StepError`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<Value>,
 }

@@ -24,6 +24,14 @@ pub struct Plan {
     pub limits: Limits,
 }
 
+impl Plan {
+    /// The key in [`Self::workflows`] of the one that a server calls when it calls something itself: its input is the `name` and the
+    /// `arguments` of `tools/call`. Without one the server may call nothing.
+    pub fn way_back(server: &str) -> String {
+        format!("back:{server}")
+    }
+}
+
 /// One workflow: a graph with a typed door.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Workflow {

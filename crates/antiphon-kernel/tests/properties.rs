@@ -87,7 +87,7 @@ impl World {
                     self.owed.retain(|owed| !matches!(owed, Command::Timer { op: id, .. } if id == op));
                     continue;
                 }
-                Command::CancelCall { .. } | Command::Answer { .. } => continue,
+                Command::CancelCall { .. } | Command::Answer { .. } | Command::Return { .. } => continue,
                 Command::Finish(outcome) => {
                     self.finished = Some(outcome.clone());
                     continue;

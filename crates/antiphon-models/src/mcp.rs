@@ -10,8 +10,11 @@ use crate::parse::{max_tokens_of, temperature_of};
 use crate::request::invalid;
 use crate::{
     DEFAULT_MAX_TOKENS, Message, ModelError, ModelErrorKind, Preferences, Reply, Role, SampleAnswer, SampleRequest,
-    StopReason, ToolCall, ToolChoice, ToolResult, ToolSpec, Usage, prompt,
+    Shape, StopReason, ToolCall, ToolChoice, ToolResult, ToolSpec, Usage, prompt,
 };
+
+/// The key of a request's `_meta` by which it wants JSON that conforms to this schema: MCP has no word for that.
+const SCHEMA: &str = "antiphon/schema";
 
 /// What a server asks, and what kind of model it would like.
 ///
@@ -35,6 +38,10 @@ pub fn request(params: &Value) -> Result<(SampleRequest, Preferences), ModelErro
         tool_choice: tool_choice(params, &tools)?,
         tools,
         stop: strings(params, "stopSequences")?,
+        shape: params
+            .get("_meta")
+            .and_then(|meta| meta.get(SCHEMA))
+            .map_or(Ok(Shape::Text), |schema| Shape::schema(schema.clone()))?,
         ..SampleRequest::conversation(messages)
     };
     let preferences = match present(params, "modelPreferences") {
@@ -82,6 +89,15 @@ pub fn params(request: &SampleRequest, preferences: &Preferences, tools: bool) -
         set("toolChoice", json!({ "mode": request.tool_choice }));
     }
     params
+}
+
+/// A request that comes back to [`request`]: the shape of its answer is told, rather than asked for in words.
+pub fn params_with_shape(request: &SampleRequest, preferences: &Preferences) -> Value {
+    let mut told = params(&SampleRequest { shape: Shape::Text, ..request.clone() }, preferences, true);
+    if let Shape::Schema { schema, .. } = &request.shape {
+        told["_meta"][SCHEMA] = schema.clone();
+    }
+    told
 }
 
 /// A `CreateMessageResult`.

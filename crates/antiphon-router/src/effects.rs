@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use antiphon_client::{Call, Client, ClientError, Input, Outcome, TaskHandle, What as Wanted};
 use antiphon_engine::{CallContext, CallFailure, CallOutcome, Effects, Prepared, Progress, ROUTE, RunId, RunInfo};
-use antiphon_kernel::{Action, Answer, CallSpec, EffectClass, Entry, ErrorKind, Terms, ValueRef, What};
+use antiphon_kernel::{Answer, CallSpec, EffectClass, Entry, ErrorKind, Terms, ValueRef, What};
 use antiphon_models::SampleContext;
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::router::Router;
 use crate::sampling::Sampling;
-use crate::{policy, record, sample};
+use crate::{back, policy, record, sample};
 
 /// The key of a request's `_meta` by which a server can tell a repetition from a new call.
 const IDEMPOTENCY_KEY: &str = "antiphon/idempotency-key";
@@ -184,6 +184,7 @@ fn connected(run: &RunInfo, call: &CallSpec, context: CallContext, terms: Terms)
     let path = call.path.clone();
     antiphon_client::CallContext {
         run: Some(Arc::clone(&run.id.0)),
+        key: Some(context.idempotency_key.as_str().into()),
         deadline: deadline(call),
         cancelled,
         progress: Arc::new(move |progress| {
@@ -195,14 +196,14 @@ fn connected(run: &RunInfo, call: &CallSpec, context: CallContext, terms: Terms)
             });
         }),
         ask: Arc::new(move |name, request| {
-            let sampling = request.get("method").is_some_and(|method| method == "sampling/createMessage");
+            let method = request.get("method").and_then(Value::as_str).unwrap_or_default().to_owned();
             let answer = (asking.ask)(name, request, terms.clone());
             Box::pin(async move {
-                match (answer.await, sampling) {
-                    (Answer { action: Action::Accept, content: Some(result) }, true) => Ok(result),
-                    (Answer { content: Some(Value::String(why)), .. }, true) => Err(why),
-                    (_, true) => Err("nobody answers".to_owned()),
-                    (answer, false) => Ok(elicited(answer)),
+                let answer = answer.await;
+                match method.as_str() {
+                    "sampling/createMessage" => back::given(answer),
+                    "tools/call" => back::given(answer).map(record::to_tool),
+                    _ => Ok(elicited(answer)),
                 }
             })
         }),

@@ -3,6 +3,7 @@
 //! [`Router`] is the engine's [`Effects`](antiphon_engine::Effects). It knows the servers and models of a project, late bound
 //! and replaceable, and turns what they answer into what runs record.
 
+mod back;
 mod choice;
 mod effects;
 mod policy;
@@ -13,8 +14,10 @@ mod sampling;
 mod tools;
 
 pub use antiphon_client::{
-    Catalogue, ClientError, Consent, Era, Limits, ServerConfig, Session, State, Tool, Transport,
+    Catalogue, ClientError, Consent, Era, Guest, Limits, Refused, ServerConfig, Session, State, Tool, Transport,
+    WayBack,
 };
+pub use back::Unanswered;
 pub use choice::{Choice, Considered, Wish, choose};
 pub use policy::SamplingPolicy;
 pub use router::{Router, ServerCatalogue};

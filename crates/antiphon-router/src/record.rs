@@ -27,6 +27,21 @@ pub(crate) fn of_tool(mut result: Value) -> Result<Record, String> {
     })
 }
 
+/// The `CallToolResult` of a record: what a server is told that has called it.
+pub(crate) fn to_tool(mut record: Value) -> Value {
+    let mut take = |key: &str| record.get_mut(key).map(Value::take).unwrap_or_default();
+    let (output, blocks) = (take("output"), take("blocks"));
+    let content = match (blocks, &output) {
+        (Value::Array(blocks), _) if !blocks.is_empty() => Value::Array(blocks),
+        (_, Value::String(text)) => json!([{ "type": "text", "text": text }]),
+        (_, output) => json!([{ "type": "text", "text": output.to_string() }]),
+    };
+    match output.is_object() {
+        true => json!({ "content": content, "structuredContent": output }),
+        false => json!({ "content": content }),
+    }
+}
+
 /// The record of a `ReadResourceResult`: `output` is its text, or the list of its contents if some of them are not text.
 pub(crate) fn of_resource(mut result: Value) -> Record {
     let contents = match result.get_mut("contents").map(Value::take) {
@@ -78,6 +93,18 @@ mod tests {
         assert_eq!(record.output, json!({ "n": 1 }));
         assert_eq!(record.text.as_deref(), Some("for people"));
         assert_eq!(of_tool(json!({ "content": [], "structuredContent": null })).unwrap().output, Value::Null);
+    }
+
+    #[test]
+    fn a_record_becomes_the_result_that_it_was() {
+        for result in [
+            json!({ "content": [{ "type": "text", "text": "two" }] }),
+            json!({ "content": [{ "type": "text", "text": "{\"n\":1}" }], "structuredContent": { "n": 1 } }),
+        ] {
+            assert_eq!(to_tool(serde_json::to_value(of_tool(result.clone()).unwrap()).unwrap()), result);
+        }
+        let listed = to_tool(json!({ "output": [1, 2] }));
+        assert_eq!(listed, json!({ "content": [{ "type": "text", "text": "[1,2]" }] }));
     }
 
     #[test]

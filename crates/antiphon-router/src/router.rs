@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use antiphon_client::{CallContext, Catalogue, Client, ClientError, Consent, ServerConfig, State};
+use antiphon_client::{CallContext, Catalogue, Client, ClientError, Consent, Passes, ServerConfig, State};
 use antiphon_engine::{CallFailure, RouteKey};
 use antiphon_kernel::{ErrorKind, Hop, Terms};
 use antiphon_models::Models;
 use dashmap::DashMap;
+use serde_json::Value;
 
 use crate::policy::SamplingPolicy;
 
@@ -19,12 +20,14 @@ pub struct Router {
     servers: DashMap<String, Bound>,
     models: RwLock<Arc<Models>>,
     route_key: OnceLock<RouteKey>,
+    pub(crate) passes: Arc<Passes>,
 }
 
-/// A server, and what it may ask models.
+/// A server, what it may ask models, and what it may call.
 struct Bound {
     client: Arc<Client>,
     sampling: Arc<SamplingPolicy>,
+    granted: Arc<Vec<Value>>,
 }
 
 /// What one server offers, or why that is not known.
@@ -50,21 +53,30 @@ impl Router {
         let _ = self.route_key.set(key);
     }
 
-    /// Binds a name (`NAME`, or `WORKFLOW/NAME`) to a server that may ask no models.
+    /// Binds a name (`NAME`, or `WORKFLOW/NAME`) to a server that may ask no models and call nothing.
     pub fn set_server(&self, name: impl Into<String>, config: ServerConfig) {
-        self.set_asking_server(name, config, SamplingPolicy::default());
+        self.set_asking_server(name, config, SamplingPolicy::default(), Vec::new());
     }
 
-    /// Binds a name to a server and to what it may ask models, which have to be known by then: it is offered `sampling` if any
-    /// of those can answer who may. One that is the same already keeps its connections; another one makes way as soon as the
-    /// calls in flight on it have ended.
-    pub fn set_asking_server(&self, name: impl Into<String>, mut config: ServerConfig, sampling: SamplingPolicy) {
+    /// Binds a name to a server, to what it may ask models, which have to be known by then, and to what it is `granted` to call
+    /// (specs of tools, as in an agent's request). It is offered `sampling` if any of those can answer who may, and told of the
+    /// ways back that it may use. One that is the same already keeps its connections; another one makes way as soon as the calls
+    /// in flight on it have ended.
+    pub fn set_asking_server(
+        &self,
+        name: impl Into<String>,
+        mut config: ServerConfig,
+        sampling: SamplingPolicy,
+        granted: Vec<Value>,
+    ) {
         let name = name.into();
         config.sampling = sampling.can_answer(&self.models());
+        config.back.models.take_if(|_| !config.sampling);
+        config.back.tools.take_if(|_| granted.is_empty());
         let same = self.servers.get(&name).filter(|bound| bound.client.config().same_as(&config));
         let client = same.map(|bound| Arc::clone(&bound.client));
-        let client = client.unwrap_or_else(|| Arc::new(Client::new(config)));
-        self.servers.insert(name, Bound { client, sampling: Arc::new(sampling) });
+        let client = client.unwrap_or_else(|| Arc::new(Client::with(config, Arc::clone(&self.passes))));
+        self.servers.insert(name, Bound { client, sampling: Arc::new(sampling), granted: Arc::new(granted) });
     }
 
     /// Unbinds every server but these.
@@ -116,6 +128,11 @@ impl Router {
     /// What a server may ask models.
     pub(crate) fn policy(&self, name: &str) -> Arc<SamplingPolicy> {
         self.servers.get(name).map(|bound| Arc::clone(&bound.sampling)).unwrap_or_default()
+    }
+
+    /// What a server may call.
+    pub(crate) fn granted(&self, name: &str) -> Arc<Vec<Value>> {
+        self.servers.get(name).map(|bound| Arc::clone(&bound.granted)).unwrap_or_default()
     }
 
     /// What a server may ask for in the middle of a call.

@@ -7,6 +7,7 @@ use antiphon_kernel::{Action, Answer, Entry, ErrorKind, Hop, Record, Terms, Usag
 use antiphon_models::{Models, Preferences, SampleContext, SampleRequest, mcp};
 use serde_json::{Value, json};
 
+use crate::back::USAGE;
 use crate::choice::{self, Choice, Wish};
 use crate::policy::{CALLER, SamplingPolicy};
 use crate::sample::{self, And, Asked};
@@ -79,6 +80,7 @@ impl Sampling<'_> {
     }
 
     fn record(&self, mut result: Value, model: String, used: Value, route: Value, usage: Usage) -> CallOutcome {
+        result["_meta"][USAGE] = used.clone();
         if !self.route.is_empty() {
             result["_meta"][ROUTE] = json!(self.route);
         }

@@ -46,7 +46,7 @@ fn router(consent: Consent, names: &[&str], able: bool) -> (Router, Arc<Mutex<u3
     let transport = Transport::Stdio { command: "none".into(), args: Vec::new(), env: Vec::new(), cwd: None };
     let models = names.iter().map(|name| (*name).to_owned()).collect();
     let policy = SamplingPolicy { consent, models, ..SamplingPolicy::default() };
-    router.set_asking_server("s", ServerConfig::new("s", transport), policy);
+    router.set_asking_server("s", ServerConfig::new("s", transport), policy, Vec::new());
     (router, asked)
 }
 

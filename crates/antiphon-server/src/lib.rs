@@ -1,6 +1,7 @@
 //! The one MCP server that callers see: workflows as tools, runs as tasks, questions as elicitations, in both of the
 //! protocol's eras, over stdio, sockets and HTTP. The only part that speaks to callers; how steps run is not known here.
 
+mod back;
 mod call;
 mod caller;
 mod catalog;
@@ -25,6 +26,7 @@ mod task;
 /// The longest message that is taken, in bytes, through any door.
 pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
+pub use back::{ToolDoor, serve_back};
 pub use catalog::{Catalog, CatalogError, Exposed, RESERVED_NAMES, TaskMode, TaskPolicy};
 pub use control::{Control, ControlError};
 pub use http::{HttpOptions, Token};

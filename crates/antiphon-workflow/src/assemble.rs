@@ -10,7 +10,7 @@ use crate::graph::StepGraph;
 use crate::load::All;
 use crate::lower::Uses;
 use crate::parsed::{Defined, LimitsPart, Tables, TaskPart};
-use crate::project::{Consent, ModelDef, Project, ServeDef, ServerDef, TaskPolicy, Workflow};
+use crate::project::{Consent, ModelDef, Project, ServeDef, ServerDef, TaskPolicy, WayBack, Workflow};
 use crate::routes::{Party, RouteGraph};
 
 /// Puts together what has no error.
@@ -53,6 +53,15 @@ pub(crate) fn assemble(all: &All, configs: &[Tables], serve: ServeDef, routes: R
                 ..reached.workflow(key, tables, configs, &project)
             };
             project.agents.insert(key.clone(), workflow);
+        }
+    }
+    for (key, unit) in &all.servers {
+        let reached = Reached::from(all, Party::Server(key.clone()));
+        if let (Some(reached), Some(lowered)) = (reached, &unit.lowered) {
+            let (servers_used, models_used) = reached.parties(&project);
+            let workflows = reached.workflows();
+            let back = WayBack { tools: lowered.tools.clone(), workflows, servers_used, models_used };
+            project.ways_back.insert(key.clone(), back);
         }
     }
     project
@@ -99,20 +108,28 @@ impl<'a> Reached<'a> {
             let (key, workflow, uses) = match &party {
                 Party::Workflow(name) => {
                     let lowered = all.units.get(name)?.lowered.as_ref()?;
-                    (name, &lowered.workflow, vec![&lowered.uses])
+                    (name.clone(), &lowered.workflow, vec![&lowered.uses])
                 }
                 Party::Agent(key) => {
                     let lowered = all.agents.get(key)?.lowered.as_ref()?;
                     let holders = lowered.holders.iter().map(|key| Some(&all.agents.get(key)?.lowered.as_ref()?.uses));
                     let uses = std::iter::once(Some(&lowered.uses)).chain(holders).collect::<Option<_>>()?;
-                    (key, &lowered.workflow, uses)
+                    (key.clone(), &lowered.workflow, uses)
                 }
+                Party::Server(server) => match all.servers.get(server) {
+                    Some(unit) => {
+                        let lowered = unit.lowered.as_ref()?;
+                        (Plan::way_back(server), &lowered.workflow, vec![&lowered.uses])
+                    }
+                    None => continue,
+                },
                 _ => continue,
             };
-            reached.workflows.insert(key.clone(), workflow);
+            reached.workflows.insert(key, workflow);
             for uses in uses {
                 todo.extend(uses.workflows.keys().cloned().map(Party::Workflow));
                 todo.extend(uses.agents.keys().cloned().map(Party::Agent));
+                todo.extend(uses.servers.keys().cloned().map(Party::Server));
                 reached.uses.push(uses);
             }
         }
@@ -121,18 +138,8 @@ impl<'a> Reached<'a> {
 
     /// What follows for its root; `own` are the tables of the file that defines it.
     fn workflow(&self, root: &str, own: &Tables, configs: &[Tables], project: &Project) -> Workflow {
-        let parties = || self.uses.iter().flat_map(|uses| &uses.routes).map(|(party, _)| party);
-        let servers_used: BTreeSet<String> = parties()
-            .filter_map(|party| if let Party::Server(key) = party { Some(key.clone()) } else { None })
-            .collect();
-        let mut models_used: BTreeSet<String> = parties()
-            .filter_map(|party| if let Party::Model(key) = party { Some(key.clone()) } else { None })
-            .collect();
-        let granted = servers_used.iter().filter_map(|key| project.servers.get(key)?.sampling.as_ref());
-        let granted = granted.filter(|grant| grant.consent != Consent::Deny).flat_map(|grant| &grant.models);
-        models_used.extend(granted.filter(|model| *model != "caller").cloned());
-        let workflows: BTreeMap<String, plan::Workflow> =
-            self.workflows.iter().map(|(key, workflow)| (key.clone(), (*workflow).clone())).collect();
+        let (servers_used, models_used) = self.parties(project);
+        let workflows = self.workflows();
         let schemas = workflows.get(root).map(|root| (root.input_schema.clone(), root.output_schema.clone()));
         let (input_schema, output_schema) = schemas.unwrap_or_default();
         let limits = limits(own, configs);
@@ -152,6 +159,25 @@ impl<'a> Reached<'a> {
             asks: self.uses.iter().any(|uses| uses.asks),
             graph: StepGraph::default(),
         }
+    }
+
+    fn workflows(&self) -> BTreeMap<String, plan::Workflow> {
+        self.workflows.iter().map(|(key, workflow)| (key.clone(), (*workflow).clone())).collect()
+    }
+
+    /// The servers and the models that may be used.
+    fn parties(&self, project: &Project) -> (BTreeSet<String>, BTreeSet<String>) {
+        let parties = || self.uses.iter().flat_map(|uses| &uses.routes).map(|(party, _)| party);
+        let servers_used: BTreeSet<String> = parties()
+            .filter_map(|party| if let Party::Server(key) = party { Some(key.clone()) } else { None })
+            .collect();
+        let mut models_used: BTreeSet<String> = parties()
+            .filter_map(|party| if let Party::Model(key) = party { Some(key.clone()) } else { None })
+            .collect();
+        let granted = servers_used.iter().filter_map(|key| project.servers.get(key)?.sampling.as_ref());
+        let granted = granted.filter(|grant| grant.consent != Consent::Deny).flat_map(|grant| &grant.models);
+        models_used.extend(granted.filter(|model| *model != "caller").cloned());
+        (servers_used, models_used)
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod agent;
 mod assemble;
+mod back;
 mod code;
 mod diagnostic;
 mod duration;

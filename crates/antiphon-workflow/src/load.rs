@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::agent;
 use crate::assemble::assemble;
+use crate::back;
 use crate::code::{BROKEN_CALLEE, CALL_CYCLE, DUPLICATE_NAME, MUTUAL_AGENTS};
 use crate::diagnostic::{Diagnostic, Text};
 use crate::file;
@@ -37,7 +38,8 @@ impl Project {
             let diagnostics = cx.into_diagnostics();
             Unit { file, diagnostics, edges: None, lowered: None }
         });
-        let mut all = All { units: unique(files.collect(), &mut diagnostics), agents: BTreeMap::new(), diagnostics };
+        let units = unique(files.collect(), &mut diagnostics);
+        let mut all = All { units, agents: BTreeMap::new(), servers: BTreeMap::new(), diagnostics };
         all.check(&configs);
         all.name_clashes(&configs);
         let routes = all.routes();
@@ -56,6 +58,8 @@ pub(crate) struct All {
     pub(crate) units: Units,
     /// By key.
     pub(crate) agents: BTreeMap<String, AgentUnit>,
+    /// Those that may call something, by key.
+    pub(crate) servers: BTreeMap<String, ServerUnit>,
     /// What is said of `antiphon.toml`s, and of no workflow in particular.
     diagnostics: Vec<Diagnostic>,
 }
@@ -84,6 +88,15 @@ pub(crate) struct AgentUnit {
     pub(crate) description: String,
     /// `None` if its names mean nothing, or what has errors.
     pub(crate) lowered: Option<agent::Lowered>,
+}
+
+/// A server that may call something.
+pub(crate) struct ServerUnit {
+    pub(crate) name: String,
+    /// The workflow whose file defines it.
+    pub(crate) owner: Option<String>,
+    /// `None` if its names mean nothing, or what has errors.
+    pub(crate) lowered: Option<back::Lowered>,
 }
 
 type Units = BTreeMap<String, Unit>;
@@ -141,6 +154,13 @@ impl All {
             };
             agents.push((found.key(), unit, diagnostics));
         }
+        let mut servers = Vec::new();
+        for granted in world.granted() {
+            let mut diagnostics = Vec::new();
+            let lowered = back::lower(granted, &world, &mut diagnostics);
+            let owner = granted.owner.map(|file| file.name.clone());
+            servers.push((granted.key(), ServerUnit { name: granted.name.to_owned(), owner, lowered }, diagnostics));
+        }
         for (unit, (diagnostics, edges, lowered)) in self.units.values_mut().zip(results) {
             unit.diagnostics.extend(diagnostics);
             unit.edges = Some(edges);
@@ -149,6 +169,10 @@ impl All {
         for (key, agent, diagnostics) in agents {
             self.said(agent.owner.as_deref()).extend(diagnostics);
             self.agents.insert(key, agent);
+        }
+        for (key, server, diagnostics) in servers {
+            self.said(server.owner.as_deref()).extend(diagnostics);
+            self.servers.insert(key, server);
         }
     }
 
@@ -205,7 +229,11 @@ impl All {
             .agents
             .iter()
             .map(|(key, unit)| (Party::Agent(key.clone()), unit.lowered.as_ref().map(|lowered| &lowered.uses)));
-        for (from, uses) in workflows.chain(agents) {
+        let servers = self
+            .servers
+            .iter()
+            .map(|(key, unit)| (Party::Server(key.clone()), unit.lowered.as_ref().map(|lowered| &lowered.uses)));
+        for (from, uses) in workflows.chain(agents).chain(servers) {
             graph.party(&from);
             for (party, route) in uses.into_iter().flat_map(|uses| &uses.routes) {
                 graph.route(&from, party, route.clone());
@@ -245,19 +273,30 @@ impl All {
         let round = parties.iter().map(|party| format!("`{}`", party.called())).collect::<Vec<_>>().join(", ");
         let inside = |party: Party| parties.contains(&party);
         for party in parties {
-            let Party::Agent(key) = party else { continue };
-            let Some(unit) = self.agents.get(key) else { continue };
-            let Some(uses) = unit.lowered.as_ref().map(|lowered| &lowered.uses) else { continue };
+            let found = match party {
+                Party::Agent(key) => self
+                    .agents
+                    .get(key)
+                    .and_then(|unit| Some((&unit.name, &unit.owner, &unit.lowered.as_ref()?.uses, "agent", "ask"))),
+                Party::Server(key) => self
+                    .servers
+                    .get(key)
+                    .and_then(|unit| Some((&unit.name, &unit.owner, &unit.lowered.as_ref()?.uses, "server", "call"))),
+                _ => None,
+            };
+            let Some((name, owner, uses, kind, asks)) = found else { continue };
             let mut calls = uses.agents.iter().filter(|(key, _)| inside(Party::Agent((*key).clone())));
             let mut runs = uses.workflows.iter().filter(|(name, _)| inside(Party::Workflow((*name).clone())));
-            let Some((_, place)) = calls.next().or_else(|| runs.next()) else { continue };
+            let mut tools = uses.servers.iter().filter(|(key, _)| inside(Party::Server((*key).clone())));
+            let place = calls.next().or_else(|| runs.next()).or_else(|| tools.next());
+            let Some((_, place)) = place else { continue };
             let message = match parties.len() {
-                1 => format!("the agent `{}` may ask itself", unit.name),
+                1 => format!("the {kind} `{name}` may {asks} itself"),
                 _ => format!("these may come back to each other, as their models choose: {round}"),
             };
             let help = "that is often meant; `limits.depth` ends it, with an error that shows the way";
             let diagnostic = Diagnostic::new(MUTUAL_AGENTS, place, message).help(help);
-            let owner = unit.owner.clone();
+            let owner = owner.clone();
             self.said(owner.as_deref()).push(diagnostic);
         }
     }
@@ -271,7 +310,10 @@ impl All {
                 let agents = uses.agents.iter().filter_map(|(key, place)| Some((all.agents.get(key)?, place)));
                 let agents = agents.filter(|(unit, _)| unit.lowered.is_none());
                 let agents = agents.map(|(unit, place)| (format!("agent `{}`", unit.name), place));
-                let said = workflows.chain(agents).map(|(callee, place)| {
+                let servers = uses.servers.iter().filter_map(|(key, place)| Some((all.servers.get(key)?, place)));
+                let servers = servers.filter(|(unit, _)| unit.lowered.is_none());
+                let servers = servers.map(|(unit, place)| (format!("server `{}`", unit.name), place));
+                let said = workflows.chain(agents).chain(servers).map(|(callee, place)| {
                     Diagnostic::new(BROKEN_CALLEE, place, format!("the {callee} has errors")).help("mend it first")
                 });
                 said.collect::<Vec<_>>()
@@ -283,15 +325,21 @@ impl All {
             }
             for (key, unit) in &self.agents {
                 let said = unit.lowered.iter().flat_map(|lowered| broken(self, &lowered.uses)).collect::<Vec<_>>();
-                found.push((Some(key.clone()), unit.owner.clone(), said));
+                found.push((Some(Party::Agent(key.clone())), unit.owner.clone(), said));
+            }
+            for (key, unit) in &self.servers {
+                let said = unit.lowered.iter().flat_map(|lowered| broken(self, &lowered.uses)).collect::<Vec<_>>();
+                found.push((Some(Party::Server(key.clone())), unit.owner.clone(), said));
             }
             found.retain(|(.., said)| !said.is_empty());
             if found.is_empty() {
                 return;
             }
-            for (agent, owner, said) in found {
-                if let Some(unit) = agent.and_then(|key| self.agents.get_mut(&key)) {
-                    unit.lowered = None;
+            for (party, owner, said) in found {
+                match party {
+                    Some(Party::Agent(key)) => drop(self.agents.get_mut(&key).and_then(|unit| unit.lowered.take())),
+                    Some(Party::Server(key)) => drop(self.servers.get_mut(&key).and_then(|unit| unit.lowered.take())),
+                    _ => {}
                 }
                 self.said(owner.as_deref()).extend(said);
             }

@@ -27,6 +27,8 @@ pub(crate) struct Uses {
     pub(crate) workflows: BTreeMap<String, Place>,
     /// The agents that it calls, by key, and where.
     pub(crate) agents: BTreeMap<String, Place>,
+    /// The servers, likewise.
+    pub(crate) servers: BTreeMap<String, Place>,
     /// It has an `elicit`, or a `sample` that may go to the caller.
     pub(crate) asks: bool,
     /// Each of its calls is declared `read_only`, or is of a workflow or an agent.
@@ -35,8 +37,8 @@ pub(crate) struct Uses {
 
 impl Default for Uses {
     fn default() -> Self {
-        let (routes, workflows, agents) = Default::default();
-        Self { routes, workflows, agents, asks: false, read_only: true }
+        let (routes, workflows, agents, servers) = Default::default();
+        Self { routes, workflows, agents, servers, asks: false, read_only: true }
     }
 }
 
@@ -46,6 +48,7 @@ impl Uses {
         match called {
             Called::Tool { server, tool } => {
                 self.read_only &= declared;
+                self.servers.entry(server.clone()).or_insert_with(|| place.clone());
                 self.routes.insert((Party::Server(server.clone()), Route::Tool(tool.clone())));
             }
             Called::Workflow(file) => {

@@ -16,6 +16,8 @@ use crate::project::{ModelDef, ServerDef};
 #[derive(Default)]
 pub(crate) struct Tables {
     pub(crate) servers: BTreeMap<String, Defined<ServerDef>>,
+    /// What each of those servers may call: `SERVER.TOOL` (with patterns), agents, workflows.
+    pub(crate) grants: BTreeMap<String, Vec<(String, Place)>>,
     pub(crate) models: BTreeMap<String, Defined<ModelDef>>,
     pub(crate) agents: BTreeMap<String, Defined<Agent>>,
     pub(crate) limits: LimitsPart,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use antiphon_kernel::{Plan, fits};
+use antiphon_kernel::{self as plan, Plan, fits};
 use serde_json::Value;
 
 use crate::diagnostic::Diagnostic;
@@ -59,6 +59,8 @@ pub struct Project {
     pub agents: BTreeMap<String, Workflow>,
     /// Servers by key: `NAME` for those of an `antiphon.toml`, `WORKFLOW/NAME` for a workflow's own. Plans use these keys.
     pub servers: BTreeMap<String, ServerDef>,
+    /// What those of them with `grants` may call.
+    pub ways_back: BTreeMap<String, WayBack>,
     /// Models by key, likewise.
     pub models: BTreeMap<String, ModelDef>,
     /// `[serve]`.
@@ -150,6 +152,20 @@ impl ServerDef {
     pub fn allows(&self, tool: &str) -> bool {
         self.allow.as_ref().is_none_or(|patterns| patterns.iter().any(|pattern| fits(pattern, tool)))
     }
+}
+
+/// `grants` of a server: what it may call in the middle of its calls.
+#[derive(Clone, Debug, Default)]
+pub struct WayBack {
+    /// What it is told that it may call, as an agent's model is: objects of `name`, `description`, `input_schema`; of servers'
+    /// tools `server`, `tool`, `name`.
+    pub tools: Vec<Value>,
+    /// What a plan needs in which the server is called.
+    pub workflows: BTreeMap<String, plan::Workflow>,
+    /// Keys of the servers that it may come to use.
+    pub servers_used: BTreeSet<String>,
+    /// Keys of the models, likewise.
+    pub models_used: BTreeSet<String>,
 }
 
 /// How a server is reached.

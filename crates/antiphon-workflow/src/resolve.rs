@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use antiphon_kernel::Callee;
 
 use crate::agent::{self, Found};
+use crate::back::Granted;
 use crate::code::{BROKEN_CALLEE, Code, NOT_GRANTED, UNKNOWN_CALLEE, UNKNOWN_MODEL};
 use crate::diagnostic::{Place, suggest};
 use crate::parsed::{Defined, File, Tables};
@@ -122,6 +123,20 @@ impl<'a> World<'a> {
             }
         }
         all.into_values().collect()
+    }
+
+    /// All servers that may call something.
+    pub(crate) fn granted(&self) -> Vec<Granted<'a>> {
+        let mut all: BTreeMap<String, Granted<'a>> = BTreeMap::new();
+        let files = self.workflows.values().map(|file| (&file.tables, Some(*file)));
+        for (tables, owner) in files.chain(self.configs.iter().map(|tables| (tables, None))) {
+            for (name, grants) in &tables.grants {
+                let granted = Granted { name, owner, grants };
+                // The nearest `antiphon.toml` comes first, and wins.
+                all.entry(granted.key()).or_insert(granted);
+            }
+        }
+        all.into_values().filter(|granted| !granted.grants.is_empty()).collect()
     }
 
     /// What can be called by this name: a tool, an agent or a workflow.

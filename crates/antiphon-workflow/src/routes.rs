@@ -75,10 +75,10 @@ impl RouteGraph {
         self.cycles(|party| matches!(party, Party::Workflow(_)))
     }
 
-    /// The groups of agents that can come back to each other by calls, with the workflows on the way.
+    /// The groups of agents, and of servers that may call, that can come back to each other by calls, with the workflows on the way.
     pub(crate) fn agent_cycles(&self) -> Vec<Vec<&Party>> {
-        let mut groups = self.cycles(|party| matches!(party, Party::Workflow(_) | Party::Agent(_)));
-        groups.retain(|group| group.iter().any(|party| matches!(party, Party::Agent(_))));
+        let mut groups = self.cycles(|party| matches!(party, Party::Workflow(_) | Party::Agent(_) | Party::Server(_)));
+        groups.retain(|group| group.iter().any(|party| !matches!(party, Party::Workflow(_))));
         groups
     }
 
@@ -86,7 +86,7 @@ impl RouteGraph {
     fn cycles(&self, among: impl Fn(&Party) -> bool) -> Vec<Vec<&Party>> {
         let calls = self.graph.filter_map(
             |node, party| among(party).then_some(node),
-            |_, route| matches!(route, Route::Run | Route::Ask).then_some(()),
+            |_, route| matches!(route, Route::Run | Route::Ask | Route::Tool(_)).then_some(()),
         );
         let cyclic = |nodes: &Vec<NodeIndex>| nodes.len() > 1 || calls.contains_edge(nodes[0], nodes[0]);
         let groups = tarjan_scc(&calls).into_iter().filter(cyclic);

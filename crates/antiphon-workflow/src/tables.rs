@@ -7,7 +7,7 @@ use antiphon_kernel::LimitMode;
 
 use crate::agent;
 use crate::code::{BAD_NAME, BAD_VALUE, BAD_VARIABLE, MISSING_KEY, OPEN_SECRET, WRONG_VERB};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Place};
 use crate::env::{self, Piece};
 use crate::parsed::{Defined, LimitsPart, Tables, TaskPart};
 use crate::project::{Consent, ModelDef, Price, SamplingGrant, ServeDef, ServerDef, Session, TaskMode, Transport};
@@ -19,8 +19,17 @@ pub(crate) const MODEL_WORDS: &[&str] = &["caller", "auto"];
 
 /// Reads the tables that both kinds of file have.
 pub(crate) fn read(root: &Table<'_>) -> Tables {
+    let mut grants = BTreeMap::new();
+    let servers = named(root.take("servers"), server).into_iter().map(|(name, Defined { place, def })| {
+        let def = def.map(|(def, granted)| {
+            grants.insert(name.clone(), granted);
+            def
+        });
+        (name, Defined { place, def })
+    });
     Tables {
-        servers: named(root.take("servers"), server),
+        servers: servers.collect(),
+        grants,
         models: named(root.take("models"), model),
         agents: named(root.take("agents"), agent::read),
         limits: root.take("limits").and_then(|item| limits(&item)).unwrap_or_default(),
@@ -52,15 +61,21 @@ fn named<T>(item: Option<Item<'_>>, read: impl Fn(&Item<'_>, &Table<'_>) -> Opti
     all
 }
 
-fn server(item: &Item<'_>, table: &Table<'_>) -> Option<ServerDef> {
-    let transport = transport(item, table);
+/// A server, and what it is granted to call.
+fn server(item: &Item<'_>, table: &Table<'_>) -> Option<(ServerDef, Vec<(String, Place)>)> {
+    let grants = table.take("grants");
+    let transport = transport(item, table, grants.as_ref());
+    let grants = grants.map_or(Some(Vec::new()), |item| {
+        let named = item.strings("write `grants = [\"files.read_*\", \"critic\"]`")?;
+        Some(named.into_iter().map(|(name, place)| (name.to_owned(), place)).collect())
+    });
     let allow = table.take("allow").and_then(|item| item.strings("write `allow = [\"search\", \"fetch_*\"]`"));
     let timeout = table.take("timeout").and_then(|item| item.duration()).unwrap_or(60_000);
     let sampling = table.take("sampling").and_then(|item| sampling(&item));
     let elicitation = table.take("elicitation").and_then(|item| elicitation(&item)).unwrap_or_default();
     let session = table.take("session");
     let session = session.and_then(|item| item.word(&[("shared", Session::Shared), ("per_run", Session::PerRun)]));
-    Some(ServerDef {
+    let def = ServerDef {
         path: item.cx.text.path.clone(),
         transport: transport?,
         allow: allow.map(|patterns| patterns.into_iter().map(|(pattern, _)| pattern.to_owned()).collect()),
@@ -68,15 +83,16 @@ fn server(item: &Item<'_>, table: &Table<'_>) -> Option<ServerDef> {
         session,
         sampling,
         elicitation,
-    })
+    };
+    Some((def, grants?))
 }
 
 /// `command` or `url`, and what goes with it.
-fn transport(item: &Item<'_>, table: &Table<'_>) -> Option<Transport> {
+fn transport(item: &Item<'_>, table: &Table<'_>, grants: Option<&Item<'_>>) -> Option<Transport> {
     let (command, url) = (table.take("command"), table.take("url"));
     let of_command = [table.take("args"), table.take("env"), table.take("cwd")];
     let headers = table.take("headers");
-    let foreign = |items: &[Option<Item<'_>>], why: &str| {
+    let foreign = |items: &[Option<&Item<'_>>], why: &str| {
         for item in items.iter().flatten() {
             let message = format!("`{}` goes with {why}", item.key);
             let help = format!("remove it, or give the server {why}");
@@ -85,7 +101,7 @@ fn transport(item: &Item<'_>, table: &Table<'_>) -> Option<Transport> {
     };
     match (command, url) {
         (Some(command), None) => {
-            foreign(&[headers], "a `url`");
+            foreign(&[headers.as_ref()], "a `url`");
             let [args, environment, cwd] = of_command;
             let help = "write `args = [\"-y\", \"some-server\"]`";
             let args = args.map_or(Some(Vec::new()), |args| args.list(help)?.iter().map(open).collect());
@@ -95,7 +111,8 @@ fn transport(item: &Item<'_>, table: &Table<'_>) -> Option<Transport> {
             Some(Transport::Stdio { command: command?, args: args?, env: env?, cwd: cwd? })
         }
         (None, Some(url)) => {
-            foreign(&of_command, "a `command`");
+            let [args, env, cwd] = &of_command;
+            foreign(&[args.as_ref(), env.as_ref(), cwd.as_ref(), grants], "a `command`");
             let (url, headers) = (address(&url), secrets(headers));
             Some(Transport::Http { url: url?, headers: headers? })
         }

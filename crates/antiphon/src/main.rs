@@ -1,6 +1,7 @@
 //! `antiphon`: workflows of MCP agents on the command line, and as one MCP server.
 
 mod adhoc;
+mod back;
 mod cli;
 mod exit;
 mod exposed;

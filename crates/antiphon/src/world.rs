@@ -8,10 +8,12 @@ use antiphon_engine::{CallContext, CallFailure, CallOutcome, Effects, Prepared, 
 use antiphon_kernel::{CallSpec, Entry, ErrorKind, What};
 use antiphon_models::Models;
 use antiphon_router::Router;
-use antiphon_workflow::{Project, Workflow};
+use antiphon_workflow::{Project, Transport, Workflow};
 use async_trait::async_trait;
 use serde_json::Value;
 
+use crate::adhoc;
+use crate::back::BackDoor;
 use crate::fault::Fault;
 use crate::key;
 use crate::late::{Environment, Lent};
@@ -25,7 +27,8 @@ use crate::trust::{CommandLine, Trust};
 
 /// What the runs of one project can reach.
 pub struct World {
-    router: Router,
+    router: Arc<Router>,
+    back: BackDoor,
     trust: Trust,
     sources: Sources,
     bound: Mutex<Bound>,
@@ -47,9 +50,10 @@ impl World {
     pub fn new(store: &Store) -> Result<Self, Fault> {
         let sources = Sources::at(&store.sources)
             .map_err(|e| Fault::internal(format!("can't read {}: {e}", store.sources.display())))?;
-        let router = Router::new();
+        let router = Arc::new(Router::new());
         router.set_route_key(RouteKey::new(&key::load(&store.key)?));
-        Ok(Self { router, trust: Trust::at(&store.trusted), sources, bound: Mutex::default(), lent: Mutex::default() })
+        let (back, trust) = (BackDoor::default(), Trust::at(&store.trusted));
+        Ok(Self { router, back, trust, sources, bound: Mutex::default(), lent: Mutex::default() })
     }
 
     /// Takes variables that this process may lack.
@@ -69,9 +73,9 @@ impl World {
         self.bind(place, project, &workflow.servers_used, &workflow.models_used)
     }
 
-    /// Likewise for a single server, on behalf of a run with this name.
+    /// Likewise for a single server, and what it may call, on behalf of a run with this name.
     pub fn admit_server(&self, place: &Place, project: &Project, server: &str, run: &str) -> Result<(), Fault> {
-        let servers = BTreeSet::from([server.to_owned()]);
+        let (servers, models) = adhoc::uses(project, server);
         if !project.servers.contains_key(server) {
             let known: Vec<&str> = project.servers.keys().map(String::as_str).collect();
             let help = match known.is_empty() {
@@ -80,8 +84,8 @@ impl World {
             };
             return Err(Fault::usage(format!("no server is named `{server}`"), help));
         }
-        self.check(place, project, &servers, &BTreeSet::new())?;
-        self.bind(place, project, &servers, &BTreeSet::new())?;
+        self.check(place, project, &servers, &models)?;
+        self.bind(place, project, &servers, &models)?;
         self.remember(run, &place.folder)
     }
 
@@ -130,6 +134,7 @@ impl World {
     /// Ends every connection, and the processes behind them.
     pub async fn shutdown(&self) {
         self.router.shutdown().await;
+        self.back.close();
     }
 
     fn bind(
@@ -166,13 +171,17 @@ impl World {
         }
         self.router.set_models(bound.models.clone());
         for (key, def) in defs {
-            let config = environment.server(key, def).map_err(|missing| {
+            let mut config = environment.server(key, def).map_err(|missing| {
                 Fault::usage(
                     format!("server `{key}`: {missing}"),
                     "export it where the process that owns the runs was started",
                 )
             })?;
-            self.router.set_asking_server(key.clone(), config, environment.sampling(def));
+            let granted = project.ways_back.get(key).map(|back| back.tools.clone()).unwrap_or_default();
+            if matches!(def.transport, Transport::Stdio { .. }) && (def.sampling.is_some() || !granted.is_empty()) {
+                config.back = self.back.open(&self.router)?;
+            }
+            self.router.set_asking_server(key.clone(), config, environment.sampling(def), granted);
             bound.servers.insert(key.clone());
         }
         Ok(())

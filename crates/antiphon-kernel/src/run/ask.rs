@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Run;
+use super::back::is_call;
 use super::iterate::without;
 use super::sampling::is_sampling;
 use super::state::{IterationEnd, Open, Phase, Spot, Wanted, Why};
@@ -57,6 +58,9 @@ impl Run<'_> {
         if is_sampling(request) {
             return self.sampling_asked(wanted);
         }
+        if is_call(request) {
+            return self.called_back(wanted);
+        }
         let Some(iteration) = self.iteration(&wanted.spot) else { return };
         match iteration.asked.answers.get(name).cloned() {
             // The call was repeated, and asks again what was answered already.
@@ -75,6 +79,7 @@ impl Run<'_> {
             && let Some(iteration) = self.iteration(spot)
         {
             iteration.asked.samples.iter_mut().for_each(|sample| sample.claimed = false);
+            iteration.asked.calls.iter_mut().for_each(|called| called.claimed = false);
         }
     }
 

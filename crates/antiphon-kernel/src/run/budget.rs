@@ -115,7 +115,7 @@ impl Run<'_> {
         let params = wanted.request.get("params").unwrap_or(&Value::Null);
         let asked = params.get("maxTokens").and_then(Value::as_u64).unwrap_or(terms.max_tokens);
         let (prompt, answer) = (tokens(length(params)), asked.min(terms.max_tokens).max(1));
-        let mended = params.get("tools").is_some();
+        let mended = params.get("tools").is_some() || params.pointer("/_meta/antiphon~1schema").is_some();
         let reserved = |answer| Reserved::of(prompt, answer, mended, terms.price);
         let never = |message| (Fit::Never(spent(message)), 0);
 

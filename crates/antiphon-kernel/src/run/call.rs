@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Run;
 use super::sampling::is_sampling;
-use super::state::{Asked, Iteration, IterationEnd, Phase, Purpose, Spot, Wanted, Why};
+use super::state::{Asked, Iteration, IterationEnd, Landed, Phase, Purpose, Spot, Wanted, Why};
 use crate::{
     Answer, Asking, By, CallSpec, Callee, Command, EffectClass, Entry, ErrorKind, Hop, OnDoubt, Price, Retry,
     StepError, StepStatus, Terms, Usage, ValueRef, Verb, What,
@@ -130,6 +130,9 @@ impl Run<'_> {
     }
 
     pub(super) fn call_done(&mut self, spot: &Spot, record: ValueRef, usage: Usage) {
+        if self.held_up(spot, || Landed::Done { record: record.clone(), usage }) {
+            return;
+        }
         self.settle_usage(spot, usage);
         self.withdraw_of(spot);
         self.attempt_done(spot, record);
@@ -196,6 +199,8 @@ impl Run<'_> {
         let entry = match &iteration.handle {
             Some(handle) => Entry::Attach { handle: handle.clone(), answers, sampled },
             None => {
+                // Its server begins from the beginning, and what it calls again on the way was called.
+                iteration.asked.calls.iter_mut().for_each(|called| called.claimed = false);
                 let (state, round) = (iteration.asked.state.clone(), iteration.asked.rounds.max(1));
                 Entry::Answers { answers, sampled, state, round }
             }
@@ -214,7 +219,7 @@ impl Run<'_> {
             return false;
         }
         let asked = std::mem::take(&mut iteration.asked).of_repetition();
-        iteration.asked = Asked { samples: asked.samples, begun_anew: true, ..Asked::default() };
+        iteration.asked = Asked { samples: asked.samples, calls: asked.calls, begun_anew: true, ..Asked::default() };
         self.drop_attempt_timer(spot);
         if let Some(iteration) = self.iteration(spot) {
             iteration.attempt += 1;
@@ -224,6 +229,10 @@ impl Run<'_> {
     }
 
     pub(super) fn call_failed(&mut self, spot: &Spot, kind: ErrorKind, message: String, in_doubt: bool) {
+        let error = || StepError { kind, message: message.clone() };
+        if self.held_up(spot, || Landed::Failed { error: error(), in_doubt }) {
+            return;
+        }
         self.release(spot);
         self.drop_attempt_timer(spot);
         let Some(step) = self.step_of(spot) else { return };
@@ -322,8 +331,8 @@ impl Run<'_> {
                 if let Some(iteration) = self.iteration(spot) {
                     iteration.attempt += 1;
                     iteration.handle = None;
-                    let samples = std::mem::take(&mut iteration.asked).of_repetition().samples;
-                    iteration.asked = Asked { samples, ..Asked::default() };
+                    let Asked { samples, calls, .. } = std::mem::take(&mut iteration.asked).of_repetition();
+                    iteration.asked = Asked { samples, calls, ..Asked::default() };
                 }
                 self.dispatch(spot);
             }

@@ -1,8 +1,8 @@
 //! Ending early: cancelling, stopping a scope, and what stays visible of what is over.
 
-use super::state::{Failure, IterationEnd, Phase, Purpose, Spot, StepState};
+use super::state::{Failure, IterationEnd, Landed, Phase, Purpose, Spot, StepState};
 use super::{Run, paths};
-use crate::{EffectClass, Verb};
+use crate::{EffectClass, ErrorKind, StepError, Verb};
 
 /// How long calls in flight get to say how they ended, in milliseconds.
 const GRACE_MS: u64 = 5_000;
@@ -46,8 +46,11 @@ impl Run<'_> {
     }
 
     fn stop_iteration(&mut self, spot: &Spot) {
+        // What has landed ends with what it has called.
+        let landed = self.iteration(spot).is_some_and(|iteration| iteration.landed.is_some());
         match self.iteration(spot).map(|iteration| iteration.phase) {
             None | Some(Phase::Inside) => {}
+            Some(_) if landed => {}
             Some(Phase::Calling | Phase::Polling) => {
                 let op = self.attempt_path(spot);
                 self.withdraw_of(spot);
@@ -56,7 +59,7 @@ impl Run<'_> {
                     self.out.push(crate::Command::CancelCall { op });
                 } else {
                     self.abandon(spot);
-                    self.end_iteration(spot, IterationEnd::cancelled());
+                    self.give_up(spot);
                 }
             }
             Some(phase) => {
@@ -66,8 +69,16 @@ impl Run<'_> {
                 }
                 self.abandon(spot);
                 self.release(spot);
-                self.end_iteration(spot, IterationEnd::cancelled());
+                self.give_up(spot);
             }
+        }
+    }
+
+    /// Ends an iteration that is cancelled, after what its call has called.
+    fn give_up(&mut self, spot: &Spot) {
+        let error = || StepError { kind: ErrorKind::Unavailable, message: "it was cancelled".to_owned() };
+        if !self.held_up(spot, || Landed::Failed { error: error(), in_doubt: false }) {
+            self.end_iteration(spot, IterationEnd::cancelled());
         }
     }
 
@@ -100,13 +111,14 @@ impl Run<'_> {
                 _ => None,
             })
             .collect();
-        for (spot, class) in calls {
+        // What was called before who called it.
+        for (spot, class) in calls.into_iter().rev() {
             if class != EffectClass::ReadOnly {
                 let path = self.path(&spot);
                 self.state.may_have_happened.push(path);
             }
             self.abandon(&spot);
-            self.end_iteration(&spot, IterationEnd::cancelled());
+            self.give_up(&spot);
         }
     }
 
@@ -135,7 +147,7 @@ impl Run<'_> {
             match &scope.parent {
                 super::Parent::Undo(_) => return true,
                 super::Parent::Run => return false,
-                super::Parent::Step(spot) => path = &spot.scope,
+                super::Parent::Step(spot) | super::Parent::Call { spot, .. } => path = &spot.scope,
             }
         }
     }

@@ -100,7 +100,7 @@ impl<'p> Run<'p> {
                 route.push(workflow.agent.as_deref().unwrap_or(&workflow.name));
             }
             next = match &scope.parent {
-                Parent::Step(spot) => self.state.scopes.get(&spot.scope),
+                Parent::Step(spot) | Parent::Call { spot, .. } => self.state.scopes.get(&spot.scope),
                 Parent::Undo(of) => self.state.scopes.get(of),
                 Parent::Run => None,
             };

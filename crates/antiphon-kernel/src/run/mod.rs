@@ -6,6 +6,7 @@
 
 mod ask;
 mod attempt;
+mod back;
 mod budget;
 mod call;
 mod end;

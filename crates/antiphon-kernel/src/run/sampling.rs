@@ -48,12 +48,7 @@ impl Run<'_> {
             self.drop_sampling(&key);
         }
         if let Some(iteration) = self.iteration(&wanted.spot) {
-            let first = wanted.key.clone();
-            let mut others = 0;
-            while !iteration.asked.ops.insert(wanted.key.clone()) {
-                others += 1;
-                wanted.key = format!("{first}+{others}");
-            }
+            wanted.key = iteration.asked.op(&wanted.key);
             let sample = Sample { key: wanted.key.clone(), request: params, answer: None, claimed: true };
             iteration.asked.samples.push(sample);
         }
@@ -249,7 +244,8 @@ impl Run<'_> {
         let message = format!("the server `{server}` asks a model, and gets no answer: {}", error.message);
         match why {
             Why::Pushed { op, name } => {
-                let answer = Answer { action: Action::Decline, content: Some(Value::String(message)) };
+                let content = serde_json::to_value(StepError { kind: error.kind, message }).ok();
+                let answer = Answer { action: Action::Decline, content };
                 self.out.push(Command::Answer { op, name, answer });
             }
             _ => self.call_failed(&spot, error.kind, message, false),

@@ -167,6 +167,7 @@ impl Run<'_> {
                 self.finish(outcome);
             }
             Parent::Step(spot) => self.inner_closed(&spot, result),
+            Parent::Call { spot, why } => self.frame_closed(path, &spot, why, result),
             Parent::Undo(of) => {
                 if let Err(Some(failure)) = result {
                     let undone = path.strip_suffix("/undo").unwrap_or(path);

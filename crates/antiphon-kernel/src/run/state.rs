@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Answer, Hop, OpId, Price, Terms};
 use crate::{
-    Callee, Command, EffectClass, Outcome, Question, Slot, StepError, StepFacts, StepStatus, StepView, Used, ValueRef,
+    Callee, Command, EffectClass, Outcome, Question, Slot, StepError, StepFacts, StepStatus, StepView, Usage, Used,
+    ValueRef,
 };
 
 /// Everything the kernel knows of a run. Serialises, so that a long history can be cut.
@@ -141,6 +142,12 @@ impl GraphRef {
 pub(super) enum Parent {
     Run,
     Step(Spot),
+    /// The call that has called it, while in flight.
+    Call {
+        spot: Spot,
+        /// Where the result goes, if anybody waits for it.
+        why: Option<Why>,
+    },
     /// The scope that is being undone.
     Undo(String),
 }
@@ -219,7 +226,16 @@ pub(super) struct Iteration {
     pub handle: Option<serde_json::Value>,
     /// What the call has asked for.
     pub asked: Asked,
+    /// How the call ended, while what it has called is being stopped.
+    pub landed: Option<Landed>,
     pub started_at: u64,
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Landed {
+    Done { record: ValueRef, usage: Usage },
+    Failed { error: StepError, in_doubt: bool },
 }
 
 /// Questions of a call and their answers.
@@ -239,14 +255,28 @@ pub(super) struct Asked {
     pub begun_anew: bool,
     /// What it asked models, in order: kept while the call is repeated, since answers are paid once.
     pub samples: Vec<Sample>,
+    /// What it called, likewise: what was done is not done again.
+    pub calls: Vec<Called>,
 }
 
 impl Asked {
-    /// What is still good when the same call is made again: what was answered.
+    /// A name for an op that none of its ops has had.
+    pub fn op(&mut self, wanted: &str) -> OpId {
+        let mut op = wanted.to_owned();
+        let mut others = 0;
+        while !self.ops.insert(op.clone()) {
+            others += 1;
+            op = format!("{wanted}+{others}");
+        }
+        op
+    }
+
+    /// What is still good when the same call is made again: what was answered, and what it called.
     pub fn of_repetition(mut self) -> Self {
         self.answers.retain(|_, answer| answer.is_some());
         self.samples.retain(|sample| sample.answer.is_some());
         self.samples.iter_mut().for_each(|sample| sample.claimed = false);
+        self.calls.iter_mut().for_each(|called| called.claimed = false);
         self
     }
 }
@@ -258,6 +288,18 @@ pub(super) struct Sample {
     pub request: serde_json::Value,
     pub answer: Option<Answer>,
     /// The present attempt has asked it.
+    pub claimed: bool,
+}
+
+/// What a call called.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Called {
+    /// Of its frame.
+    pub path: String,
+    pub request: serde_json::Value,
+    /// What it left.
+    pub record: Option<ValueRef>,
+    /// The present attempt has called it.
     pub claimed: bool,
 }
 

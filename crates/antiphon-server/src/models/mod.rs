@@ -61,7 +61,7 @@ pub trait ModelDoor: Send + Sync + 'static {
     ) -> impl Future<Output = Result<SampleAnswer, ModelRefusal>> + Send;
 }
 
-/// Serves the endpoint on this listener, below `/v1`, until `stopping`.
+/// Serves this endpoint alone, on this listener, below `/v1`, until `stopping`.
 ///
 /// # Errors
 /// The listener's.
@@ -79,7 +79,7 @@ pub fn serve_models<D: ModelDoor>(
     axum::serve(listener, router(door)).with_graceful_shutdown(stopping.cancelled_owned()).into_future().boxed()
 }
 
-fn router<D: ModelDoor>(door: Arc<D>) -> Router {
+pub(crate) fn router<D: ModelDoor>(door: Arc<D>) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(complete::<D>))
         .route("/v1/models", get(list::<D>))
@@ -110,7 +110,8 @@ async fn unknown(request: Request) -> Response {
     refusal::shown(StatusCode::NOT_FOUND, "invalid_request_error", "unknown_url", &message)
 }
 
-fn asker<D: ModelDoor>(door: &D, headers: &HeaderMap) -> Option<D::Asker> {
+/// Who sends a request, by its token.
+pub(crate) fn asker<D: ModelDoor>(door: &D, headers: &HeaderMap) -> Option<D::Asker> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     if scheme.eq_ignore_ascii_case("bearer") { door.authenticate(token.trim()) } else { None }
 }

@@ -11,6 +11,7 @@ use crate::diagnostic::Place;
 use crate::parsed::File;
 
 pub(crate) use lower::{Lowered, lower};
+pub(crate) use parts::Parts;
 pub(crate) use read::read;
 
 /// An agent, as it was read: shapes are right, names are not looked up yet.

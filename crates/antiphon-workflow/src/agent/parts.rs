@@ -7,12 +7,14 @@ use serde_json::{Value, json};
 
 use super::{Found, asked, tool};
 use crate::code::{BAD_VALUE, BROKEN_CALLEE, UNKNOWN_CALLEE};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Place};
 use crate::lower::Uses;
+use crate::parsed::File;
 use crate::resolve::{Called, Unknown, World};
 use crate::routes::{Party, Route};
 
 /// What an agent's names mean.
+#[derive(Default)]
 pub(crate) struct Parts<'a> {
     /// Keys of its models, in order.
     pub(crate) models: Vec<String>,
@@ -28,18 +30,12 @@ pub(crate) struct Parts<'a> {
 /// Looks up the names of an agent, and says which mean nothing.
 pub(crate) fn parts<'a>(found: Found<'a>, world: &World<'a>, diagnostics: &mut Vec<Diagnostic>) -> Option<Parts<'a>> {
     let mut sound = true;
-    let mut refuse = |place: &_, unknown: Unknown| {
+    let mut refuse = |place: &Place, unknown: Unknown| {
         sound = false;
         let said = unknown.map(|(code, message, help)| Diagnostic::new(code, place, message).help(help));
         diagnostics.extend(said);
     };
-    let mut parts = Parts {
-        models: Vec::new(),
-        tools: Vec::new(),
-        among: BTreeMap::new(),
-        handoffs: Vec::new(),
-        uses: Uses::default(),
-    };
+    let mut parts = Parts::default();
     for (name, place) in &found.agent.models {
         match world.route(found.owner, name) {
             Ok(key) => {
@@ -53,15 +49,7 @@ pub(crate) fn parts<'a>(found: Found<'a>, world: &World<'a>, diagnostics: &mut V
         parts.uses.asks = true;
         parts.uses.routes.insert((Party::Caller, Route::Sample));
     }
-    for (name, place) in &found.agent.grants {
-        match world.called(found.owner, name) {
-            Ok(called) => {
-                parts.uses.calls(&called, place, false);
-                parts.grant(name, &called);
-            }
-            Err(unknown) => refuse(place, unknown),
-        }
-    }
+    parts.granting(found.owner, &found.agent.grants, world, &mut refuse);
     for (name, place) in &found.agent.handoffs {
         match world.agent(found.owner, name) {
             Ok(other) if other.key() == found.key() => {
@@ -80,6 +68,25 @@ pub(crate) fn parts<'a>(found: Found<'a>, world: &World<'a>, diagnostics: &mut V
 }
 
 impl Parts<'_> {
+    /// Grants what can be called by these names; the others are refused.
+    pub(crate) fn granting<'w>(
+        &mut self,
+        owner: Option<&'w File>,
+        grants: &[(String, Place)],
+        world: &World<'w>,
+        refuse: &mut dyn FnMut(&Place, Unknown),
+    ) {
+        for (name, place) in grants {
+            match world.called(owner, name) {
+                Ok(called) => {
+                    self.uses.calls(&called, place, false);
+                    self.grant(name, &called);
+                }
+                Err(unknown) => refuse(place, unknown),
+            }
+        }
+    }
+
     fn grant(&mut self, name: &str, called: &Called<'_>) {
         let (name, spec) = match called {
             Called::Tool { server, tool } => {

@@ -29,10 +29,14 @@ pub(super) struct Server {
     allow: Option<Vec<String>>,
     /// How long it may be silent during a call; progress resets it. By default `"60s"`.
     timeout: Option<Duration>,
-    /// Whether all runs share one connection, or each has its own. By default they share it, but for a server that may ask
-    /// people and speaks a protocol in which its questions would not say whose they are (before 2026-07-28).
+    /// Whether all runs share one connection, or each has its own. By default they share it, but for a server that may call
+    /// something itself (`grants`), and one that may ask people or models and speaks a protocol in which its questions would not say
+    /// whose they are (before 2026-07-28).
     session: Option<Session>,
-    /// What it may ask of models. By default nothing.
+    /// What it may call in the middle of its calls: tools (`SERVER.TOOL`, where `*` stands for anything), agents, workflows. It is told
+    /// how by `ANTIPHON_MCP_URL` and `ANTIPHON_MCP_TOKEN`. By default nothing.
+    grants: Option<Vec<String>>,
+    /// What it may ask of models, by MCP or by the OpenAI-compatible endpoint that it is told of. By default nothing.
     sampling: Option<Sampling>,
     /// Whether it may ask people. By default not.
     elicitation: Option<Elicitation>,

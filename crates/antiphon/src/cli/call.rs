@@ -1,12 +1,11 @@
 //! `call`.
 
-use std::collections::BTreeSet;
-
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::run::{InputArgs, Launch, TrustArgs, launch, start};
 use super::{Hint, Which};
+use crate::adhoc;
 use crate::exit::Exit;
 use crate::fault::Fault;
 use crate::input;
@@ -49,11 +48,11 @@ pub async fn call(args: CallArgs) -> Result<Exit, Fault> {
     };
     let store = args.which.db.store(&place)?;
     store.create()?;
-    let servers = BTreeSet::from([server.to_owned()]);
+    let (servers, models) = adhoc::uses(&project, server);
     let lines = trust::command_lines(&project, &servers);
     Trust::at(&store.trusted).obtain(lines, args.trust.trust)?;
     let hint = Hint::to(&place, &args.which.db);
-    let lent = Lent::to(&project, &servers, &BTreeSet::new());
+    let lent = Lent::to(&project, &servers, &models);
     let hub = Hub::own(store).await?;
     let catalogue = Catalogue { folder: place.folder.clone(), server: Some(server.to_owned()), lent: lent.clone() };
     let input = match arguments(&hub, catalogue, server, tool, &args.input.inputs).await {

@@ -88,7 +88,7 @@ impl Desk {
             Target::Tool { folder, server, tool } => {
                 let place = Place::of(folder)?;
                 let checked = place.load()?;
-                let plan = adhoc::plan(server, tool);
+                let plan = adhoc::plan(&checked.project, server, tool);
                 self.world.admit_server(&place, &checked.project, server, &plan.root)?;
                 Ok((Arc::new(plan), ADHOC_TTL))
             }

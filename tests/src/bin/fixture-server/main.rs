@@ -4,6 +4,7 @@
 //! stdout and stops by itself after `--lifetime` seconds.
 
 mod asking;
+mod back;
 mod log;
 mod server;
 mod store;

@@ -11,7 +11,7 @@ use rmcp::{RoleServer, object};
 use serde_json::{Value, json};
 
 use crate::server::{Fixture, internal};
-use crate::{asking, task};
+use crate::{asking, back, task};
 
 const MAX_BIG: u64 = 64 << 20;
 
@@ -62,6 +62,7 @@ pub async fn call(name: &str, call: &Call<'_>) -> Option<Answer> {
         "progress" => progress(call).await,
         "elicit_name" => asking::elicit_name(call).await,
         "sample_me" => asking::sample_me(call).await,
+        "come_back" => back::come_back(call).await,
         "slow_task" => task::start(call).await,
         _ => return None,
     };
@@ -201,6 +202,12 @@ pub fn list() -> Vec<Tool> {
         tool("progress", "Reports progress", object!({ "steps": int(), "every_ms": int() }), read_only()),
         tool("elicit_name", "Asks for a name", object!({ "question": string() }), read_only()),
         tool("sample_me", "Asks for a sample", object!({ "prompt": string() }), read_only()),
+        tool(
+            "come_back",
+            "Samples and calls, as the process of a server may",
+            object!({ "do": { "type": "array" }, "as": string(), "keep": string() }),
+            read_only(),
+        ),
         tool(
             "slow_task",
             "Becomes a task that takes `ms`; with `ask` it wants a name first, or a model's answer to that text",
