@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
 use antiphon_tests::model::{last, says};
-use antiphon_tests::{Era, Host, Model, Scratch, Url};
+use antiphon_tests::{Era, Host, Model, Scratch, Url, program};
 use serde_json::{Value, json};
 
 /// Grants of the server `back`.
@@ -236,7 +236,7 @@ fn who_serves_several_calls_says_for_which_it_speaks() {
             "it.toml",
             &format!(
                 "[steps.it]\nfor_each = [1, 2, 3]\ncall = \"back.come_back\"\nwith.as = {token:?}\n\
-                 with.do = [{{ gate = {:?} }}, {{ sample = \"{{{{ item }}}}\" }}]\n[steps.open]\ncall = \"tools.echo\"\n",
+                 with.do = [{{ gate = {:?} }}, {{ sample = \"colour {{{{ item }}}}\" }}]\n[steps.open]\ncall = \"tools.echo\"\n",
                 scratch.path().join("gate").display().to_string(),
             ),
         );
@@ -252,7 +252,9 @@ fn who_serves_several_calls_says_for_which_it_speaks() {
         for (at, came) in output["it"].as_array().unwrap().iter().enumerate() {
             let came = &came["came"][0];
             match token {
-                "" => assert_eq!(came["body"]["choices"][0]["message"]["content"], (at + 1).to_string(), "{came}"),
+                "" => {
+                    assert_eq!(came["body"]["choices"][0]["message"]["content"], format!("colour {}", at + 1), "{came}")
+                }
                 // The last one left is alone again.
                 _ if came["status"] == 200 => {}
                 _ => {
@@ -352,6 +354,37 @@ fn a_single_call_has_the_way_back_too() {
     let (code, out, err) = scratch.run_with_db(&args);
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("hello you") && out.contains("teal"), "{out}");
+}
+
+/// The child is Antiphon itself: what it does for us, it does with our tools and models.
+#[test]
+fn another_antiphon_comes_back_in() {
+    let model = Model::start(|_| says("teal"));
+    let (here, there) = (project(&model.url, ""), Scratch::new());
+    let (folder, database) = (there.path().display().to_string(), there.database().display().to_string());
+    here.file(
+        "it.toml",
+        &format!(
+            "[servers.there]\ncommand = {:?}\nargs = [\"serve\", {folder:?}, \"--trust\", \"--db\", {database:?}]\n\
+             env = {{ XDG_RUNTIME_DIR = {folder:?}, XDG_DATA_HOME = {folder:?} }}\ngrants = [\"greet\"]\n\
+             sampling = {{ consent = \"allow\", models = [\"m\"] }}\n[steps.it]\ncall = \"there.think\"\n\
+             [output]\nsaid = \"{{{{ steps.it.output }}}}\"\n",
+            program("antiphon").display().to_string(),
+        ),
+    );
+    there.file(
+        "think.toml",
+        "[servers.here]\nurl = \"${ANTIPHON_MCP_URL}\"\nheaders = { Authorization = \"Bearer ${ANTIPHON_MCP_TOKEN}\" }\n\
+         [models.here]\nbase_url = \"${OPENAI_BASE_URL}\"\nmodel = \"any\"\napi_key = \"${OPENAI_API_KEY}\"\n\
+         [steps.greet]\ncall = \"here.greet\"\nwith.who = \"you\"\n\
+         [steps.colour]\nsample = \"here\"\nprompt = \"colour?\"\n\
+         [output]\ngreeting = \"{{ steps.greet.output.said }}\"\ncolour = \"{{ steps.colour.output }}\"\n",
+    );
+    let (code, out, err) = here.run_with_db(&["run", "it.toml", "--json", "--trust"]);
+    assert_eq!(code, 0, "{err}");
+    let output: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!(output["said"], json!({ "greeting": "hello you", "colour": "teal" }), "{output}");
+    assert_eq!(shown(&here)["view"]["used"]["tokens"], 15, "it is paid here");
 }
 
 #[test]

@@ -142,7 +142,11 @@ impl World {
                     // It asks, and goes on without the answer, or waits.
                     choice @ (4..=6) => {
                         let name = format!("ask-{}", self.choose(3));
-                        let request = if choice == 4 { json!({}) } else { asks_model(self.choose(2)) };
+                        let request = match (choice, self.choose(3)) {
+                            (4, 0) => json!({}),
+                            (_, 0) => calls_back(self.choose(2)),
+                            _ => asks_model(self.choose(2)),
+                        };
                         let terms = self.terms();
                         let asked = EventKind::Asked { op: op.clone(), name, request, terms };
                         if choice == 6 {
@@ -249,7 +253,8 @@ impl World {
         let started = EventKind::Started { key: "k".into(), input: ValueRef::inline(json!({})), route: Vec::new() };
         self.feed(started);
         // Each round of the world takes a choice; when all are used up, everything goes well.
-        for _ in 0..self.choices.len() + most_events(&self.plan) {
+        // What is called back takes a few more than the choice that brought it.
+        for _ in 0..10 * self.choices.len() + most_events(&self.plan) {
             if self.finished.is_some() {
                 return;
             }
@@ -307,6 +312,11 @@ fn asks_model(number: usize) -> Value {
     json!({ "method": "sampling/createMessage", "params": { "messages": [number], "maxTokens": 30 } })
 }
 
+/// A server's call of a tool, likewise.
+fn calls_back(number: usize) -> Value {
+    json!({ "method": "tools/call", "params": { "name": "a", "arguments": { "n": number } } })
+}
+
 fn replay(plan: &Plan, journal: &[Event]) -> State {
     let mut state = State::default();
     for event in journal {
@@ -322,6 +332,14 @@ fn expr(text: &str) -> Expr {
 fn call() -> Verb {
     let callee = Callee::Tool { server: "s".into(), tool: "t".into() };
     Verb::Call { target: Target::Fixed(callee), with: expr("{}") }
+}
+
+/// What the server may call: its own tool again.
+fn back() -> Graph {
+    let Verb::Call { target: Target::Fixed(callee), with } = call() else { unreachable!() };
+    let target = Target::OneOf { choice: expr("input.name"), among: [("a".to_owned(), callee)].into() };
+    let step = Step::plain("call", Verb::Call { target, with });
+    Graph { steps: vec![step], output: Some(Output::Of(vec!["call".to_owned()])) }
 }
 
 /// A dependency on some earlier step: which, whether it uses it, whether it asks.
@@ -468,7 +486,7 @@ fn whatever_plan() -> impl Strategy<Value = Plan> {
         Plan {
             kernel: KERNEL_VERSION,
             root: "outer".into(),
-            workflows: [workflow("outer", outer), workflow("inner", inner)].into(),
+            workflows: [workflow("outer", outer), workflow("inner", inner), workflow("back:s", back())].into(),
             limits: Limits { tokens, cost_usd, ..Limits::default() },
         }
     })

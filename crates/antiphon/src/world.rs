@@ -189,7 +189,7 @@ impl World {
 
     /// Binds what a call of a run needs, if this process does not know it yet: the run was started in another.
     fn rebind(&self, run: &RunInfo, what: &What, args: &Value) -> Result<(), Fault> {
-        let (mut servers, models) = self.unknown(what);
+        let (mut servers, mut models) = self.unknown(what);
         servers.extend(self.unknown_in(args, what));
         if servers.is_empty() && models.is_empty() {
             return Ok(());
@@ -197,6 +197,11 @@ impl World {
         let Some(source) = self.sources.get(&run.workflow) else { return Ok(()) };
         let place = Place::of(&source)?;
         let checked = place.load()?;
+        // Those that may call are told what, and have to find it.
+        for back in servers.clone().iter().filter_map(|server| checked.project.ways_back.get(server)) {
+            servers.extend(back.servers_used.iter().cloned());
+            models.extend(back.models_used.iter().cloned());
+        }
         self.bind(&place, &checked.project, &servers, &models)
     }
 

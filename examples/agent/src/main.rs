@@ -13,7 +13,6 @@ use std::error::Error;
 
 use async_openai::Client;
 use async_openai::config::OpenAIConfig;
-use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::wrapper::Parameters;
 use rmcp::model::{CallToolRequestParams, ServerCapabilities, ServerConfig};
 use rmcp::service::RequestContext;
@@ -25,9 +24,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-struct Translator {
-    tool_router: ToolRouter<Self>,
-}
+struct Translator;
 
 #[derive(Deserialize, JsonSchema)]
 struct Translate {
@@ -98,7 +95,6 @@ async fn ask(prompt: &str, context: &RequestContext<RoleServer>) -> Result<Strin
 async fn main() -> Result<(), Box<dyn Error>> {
     // For HTTP clients; what is on the loopback needs no TLS.
     let _ = rustls_graviola::default_provider().install_default();
-    let translator = Translator { tool_router: Translator::tool_router() };
-    translator.serve(stdio_pipes()).await?.waiting().await?;
+    Translator.serve(stdio_pipes()).await?.waiting().await?;
     Ok(())
 }

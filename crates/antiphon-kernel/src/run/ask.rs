@@ -42,7 +42,9 @@ impl Run<'_> {
             },
             _ => None,
         });
-        let Some((spot, server)) = asker else {
+        // A call that is being cancelled has no more to ask.
+        let goes_on = |(spot, _): &(Spot, String)| self.state.scopes.get(&spot.scope).is_some_and(|it| !it.stopping);
+        let Some((spot, server)) = asker.filter(goes_on) else {
             let answer = Answer { action: Action::Cancel, content: None };
             return self.out.push(Command::Answer { op: op.to_owned(), name: name.to_owned(), answer });
         };

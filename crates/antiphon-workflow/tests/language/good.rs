@@ -1,9 +1,11 @@
 //! Good files: what they become.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use crate::common;
 use std::collections::BTreeMap;
 
-use antiphon_workflow::{Workflow, env};
+use antiphon_kernel::{Plan, Target, Verb};
+use antiphon_workflow::{Party, Project, Workflow, env};
 
 #[test]
 fn good_files_lower() {
@@ -77,6 +79,32 @@ fn an_agent_is_a_workflow() {
     let routes = &checked.project.routes;
     let drawn = [antiphon_workflow::routes_mermaid(routes), antiphon_workflow::routes_dot(routes)].concat();
     insta::assert_snapshot!("agents_routes_drawn", drawn);
+}
+
+#[test]
+fn a_server_with_grants_reaches_what_it_may_call() {
+    let text = "[servers.files]\ncommand = \"files\"\n[servers.other]\ncommand = \"other\"\n\
+                [servers.scout]\ncommand = \"scout\"\ngrants = [\"files.read_*\", \"critic\"]\n\
+                [agents.critic]\ninstructions = \"Grade.\"\nmodel = \"small\"\n\
+                [models.small]\nbase_url = \"http://127.0.0.1:1/v1\"\nmodel = \"m\"\n\
+                [steps.go]\ncall = \"scout.go\"\neffects = \"read_only\"\n";
+    let checked = common::load_text(text);
+    assert!(!checked.has_errors(), "{}", common::report(&checked));
+    let Project { workflows, ways_back, routes, .. } = checked.project;
+    let workflow = workflows.values().next().unwrap();
+    let own = |name: &str| format!("{}/{name}", workflow.name);
+    assert_eq!(Vec::from_iter(&workflow.servers_used), [&own("files"), &own("scout")]);
+    assert_eq!(Vec::from_iter(&workflow.models_used), [&own("small")]);
+    assert!(!workflow.read_only, "nobody knows what it calls");
+    let back = Plan::way_back(&own("scout"));
+    let plan = &workflow.plan.workflows;
+    assert_eq!(Vec::from_iter(plan.keys()), [&back, &workflow.name, &own("ask_critic")]);
+    let Verb::Call { target: Target::OneOf { among, .. }, .. } = &plan[&back].body.steps[0].verb else { panic!() };
+    assert_eq!(Vec::from_iter(among.keys()), ["ask_critic", "files__read_*"]);
+    let told: Vec<_> = ways_back[&own("scout")].tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
+    assert_eq!(told, ["files__read_*", "ask_critic"]);
+    let from: Vec<_> = routes.from(&Party::Server(own("scout"))).into_iter().map(|(to, _)| to.called()).collect();
+    assert_eq!(from, ["critic", "files"]);
 }
 
 #[test]
