@@ -481,17 +481,18 @@ fn about(request: &Value) -> &'static str {
 }
 
 #[test]
-fn research_is_done_by_an_agent_in_python_within_its_grants() {
+fn research_is_done_by_an_agent_in_python() {
     let (ready, model) = thinking(|request| match results(request).as_slice() {
         [] => calls(&[("files__read_text_file", json!({ "path": "LICENSE" }))]),
-        [read] if read.contains("Apache License") => calls(&[("jobs__start", json!({ "seconds": 1 }))]),
-        [_, refused] => says(refused),
+        [read] if read.contains("Apache License") => says("Under the Apache License"),
         more => panic!("{more:?}"),
     });
     let Some(ready) = ready.python() else { return };
-    let answer = text(&ready.run("research", &[])["answer"]).to_owned();
-    assert!(answer.contains("`jobs__start` can't be called here"), "{answer}");
-    assert_eq!(tools(&model.heard()[0]), ["files__read_text_file", "files__search"], "{:?}", model.heard()[0]["tools"]);
+    let answer = text(&ready.run("research", &["question=Which licence?"])["answer"]).to_owned();
+    assert_eq!(answer, "Under the Apache License");
+    let heard = model.heard();
+    assert_eq!(tools(&heard[0]), ["files__search", "files__read_text_file"], "what it was granted, and no more");
+    assert_eq!((heard.len(), last(&heard[0])), (2, "Which licence?"));
 }
 
 #[test]
