@@ -97,6 +97,39 @@ fn what_a_server_samples_and_calls_is_part_of_the_run() {
 }
 
 #[test]
+fn an_answer_of_a_shape_is_asked_for_as_one() {
+    let model = Model::start(|_| says(r#"{ "colour": "teal" }"#));
+    let scratch = project(&model.url, ALL);
+    let schema = json!({
+        "type": "object", "properties": { "colour": { "type": "string" } }, "required": ["colour"],
+    });
+    coming(&scratch, "", &json!([{ "sample": "Which colour?", "schema": schema }]));
+    let (came, err) = run(&scratch);
+    let content =
+        came[0]["body"]["choices"][0]["message"]["content"].as_str().unwrap_or_else(|| panic!("{came:?}{err}"));
+    assert_eq!(serde_json::from_str::<Value>(content).unwrap(), json!({ "colour": "teal" }));
+    let heard = model.heard();
+    assert_eq!(heard[0]["response_format"]["json_schema"]["schema"], schema, "the model's server is told: {heard:?}");
+}
+
+#[test]
+fn a_person_agrees_before_a_server_samples() {
+    let model = Model::start(|_| says("teal"));
+    let scratch = project(&model.url, &ALL.replace("allow", "ask"));
+    coming(&scratch, "", &json!([{ "call": "tools__charge", "arguments": { "id": "a" } }, { "sample": "colour?" }]));
+    let (came, err) = run(&scratch);
+    assert!(came.is_empty() && err.contains("The server `back` wants to ask a model"), "{came:?} {err}");
+    assert!(model.heard().is_empty());
+    let id = shown(&scratch)["id"].as_str().unwrap().to_owned();
+    scratch.run_with_db(&["answer", &id, "--accept"]);
+    let (code, out, err) = scratch.run_with_db(&["resume", &id, "--json"]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("teal"), "{out}");
+    let charges = scratch.calls().iter().filter(|call| call["tool"] == "charge" && call["event"] == "begin").count();
+    assert_eq!((model.heard().len(), charges), (1, 1), "what was done before is not done again");
+}
+
+#[test]
 fn a_denied_edge_is_denied_here_too() {
     let model = Model::start(|_| says("teal"));
     let sampling = "sampling = { consent = \"allow\", models = [\"m\"] }\n";

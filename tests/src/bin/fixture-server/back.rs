@@ -9,7 +9,7 @@ use crate::tools::{Answer, Call, done};
 /// What a process is told of its way back.
 const TOLD: [&str; 4] = ["OPENAI_BASE_URL", "OPENAI_API_KEY", "ANTIPHON_MCP_URL", "ANTIPHON_MCP_TOKEN"];
 
-/// `do`: a list of `{ sample }`, `{ call, arguments }`, `{ tools }`, `{ gate }`, `{ told }`. `as`: with which token, else the one that
+/// `do`: a list of `{ sample, schema }`, `{ call, arguments }`, `{ tools }`, `{ gate }`, `{ told }`. `as`: with which token, else the one that
 /// names this call. `keep`: where to leave what the process was told, for the test to see.
 pub async fn come_back(call: &Call<'_>) -> Answer {
     let told: Map<String, Value> =
@@ -54,7 +54,11 @@ fn act(deed: &Value, told: &Map<String, Value>, token: &str) -> Value {
         return json!({ "told": names, "token": token });
     }
     if let Some(prompt) = deed["sample"].as_str() {
-        let body = json!({ "messages": [{ "role": "user", "content": prompt }], "max_tokens": 20 });
+        let mut body = json!({ "messages": [{ "role": "user", "content": prompt }], "max_tokens": 20 });
+        if deed["schema"].is_object() {
+            let schema = json!({ "name": "answer", "schema": deed["schema"] });
+            body["response_format"] = json!({ "type": "json_schema", "json_schema": schema });
+        }
         return post(&format!("{models}/chat/completions"), token, &body);
     }
     let (method, params) = match deed["call"].as_str() {
