@@ -1,5 +1,9 @@
 //! The way back in: a server that samples and calls, too, is bounded by the run that called it, on every front.
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a failed unwrap is a failed test, a skipped one says so"
+)]
 
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -110,6 +114,32 @@ fn an_answer_of_a_shape_is_asked_for_as_one() {
     assert_eq!(serde_json::from_str::<Value>(content).unwrap(), json!({ "colour": "teal" }));
     let heard = model.heard();
     assert_eq!(heard[0]["response_format"]["json_schema"]["schema"], schema, "the model's server is told: {heard:?}");
+}
+
+/// The smallest real one: it makes little sense, and keeps to the shape.
+#[test]
+fn the_embedded_model_answers_servers_too() {
+    let scratch = project("http://127.0.0.1:9/v1", &ALL.replace("\"m\"", "\"local\""));
+    let (code, _, err) = scratch.run(&["model", "fetch", "tiny"]);
+    if code != 0 {
+        assert!(std::env::var_os("CI").is_none(), "{err}");
+        eprintln!("skipped: {err}");
+        return;
+    }
+    let schema = json!({
+        "type": "object", "properties": { "colour": { "enum": ["teal", "red"] } }, "required": ["colour"],
+        "additionalProperties": false,
+    });
+    coming(&scratch, "", &json!([{ "sample": "Which colour is the sea?", "schema": schema }]));
+    let args = ["run", "it.toml", "--json", "--trust"];
+    let ran = scratch.with_db(&args).env("ANTIPHON_MODEL", "tiny").output().unwrap();
+    let (out, err) = (String::from_utf8(ran.stdout).unwrap(), String::from_utf8_lossy(&ran.stderr));
+    let output: Value = out.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
+    let came = &output["it"]["came"][0];
+    let said = came["body"]["choices"][0]["message"]["content"].as_str().unwrap_or_else(|| panic!("{out}{err}"));
+    let colour = serde_json::from_str::<Value>(said).unwrap()["colour"].clone();
+    assert!(colour == "teal" || colour == "red", "{said}");
+    assert!(came["body"]["usage"]["completion_tokens"].as_u64().unwrap() > 0, "{came}");
 }
 
 #[test]
