@@ -45,7 +45,12 @@ impl World {
     }
 
     pub fn start(&mut self) {
-        self.feed(EventKind::Started { key: "key".to_owned(), input: ValueRef::inline(json!({})), route: Vec::new() });
+        self.feed(EventKind::Started {
+            key: "key".to_owned(),
+            input: ValueRef::inline(json!({})),
+            route: Vec::new(),
+            caller_samples: true,
+        });
         self.go_on();
     }
 
@@ -70,7 +75,7 @@ impl World {
                 }
                 Command::Prepare { op, call } => {
                     let class = call.declared.unwrap_or(EffectClass::AtMostOnce);
-                    self.feed(EventKind::Prepared { op, class, fingerprint: None, price: None });
+                    self.feed(EventKind::Prepared { op, class, fingerprint: None, price: None, tools: None });
                 }
                 Command::Call { op, call, .. } => self.calls.push((op, call)),
                 Command::Timer { op, due } => {

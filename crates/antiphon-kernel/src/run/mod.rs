@@ -17,7 +17,7 @@ mod schedule;
 mod show;
 mod state;
 
-use crate::{Command, ErrorKind, Event, EventKind, Hop, Outcome, Plan, ValueRef};
+use crate::{Command, Entry, ErrorKind, Event, EventKind, Hop, Outcome, Plan, ValueRef};
 
 pub use show::view;
 pub use state::State;
@@ -48,15 +48,18 @@ impl Run<'_> {
             return;
         }
         match event {
-            EventKind::Started { key, input, route } => self.start(key, input, route),
+            EventKind::Started { key, input, route, caller_samples } => {
+                self.state.no_caller = !caller_samples;
+                self.start(key, input, route);
+            }
             EventKind::Evaluated { op, results } => {
                 if let Some(op) = self.take(op) {
                     self.evaluated(op, results);
                 }
             }
-            EventKind::Prepared { op, class, price, .. } => {
+            EventKind::Prepared { op, class, price, tools, .. } => {
                 if let Some(op) = self.take(op) {
-                    self.prepared(&op.spot, *class, *price);
+                    self.prepared(&op.spot, *class, *price, tools.clone());
                 }
             }
             EventKind::Done { op: id, record, usage } => {
@@ -156,6 +159,7 @@ impl Run<'_> {
     /// After a crash: everything owed is asked for again. A call that must not be repeated is in doubt.
     fn resume(&mut self) {
         self.state.working_since = None;
+        self.state.edges.values_mut().for_each(|edge| edge.working_since = None);
         for (id, op) in self.state.ops.clone() {
             match op.purpose {
                 // What came before it has dropped it.
@@ -164,6 +168,15 @@ impl Run<'_> {
                     self.take(&id);
                     let message = "the run was interrupted while the call was under way".to_owned();
                     self.call_failed(&op.spot, ErrorKind::Unavailable, message, true);
+                }
+                // Nobody will say what it used: that counts as used, and what is left has to do.
+                Purpose::Call { .. } if self.has_reserved(&op.spot) => {
+                    self.take(&id);
+                    self.forfeit(&op.spot);
+                    self.sample(&op.spot);
+                }
+                Purpose::Sampling if matches!(op.command, Some(Command::Call { entry: Entry::Fresh, .. })) => {
+                    self.sampling_lost(&id);
                 }
                 Purpose::Call { .. } => {
                     self.ask_again(&op.spot, op.command.as_ref());
