@@ -1,6 +1,6 @@
 //! Which models are asked, in which order, and why.
 
-use antiphon_models::{Models, Preferences, Price, SampleRequest, Traits, Usage, prompt};
+use antiphon_models::{Models, Preferences, Price, SampleRequest, Shape, Traits, Usage, prompt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -27,6 +27,8 @@ pub struct Wish {
     pub prompt: u64,
     /// How many the answer may have.
     pub answer: u64,
+    /// An answer that does not fit is asked for again: the second time the first is part of the prompt.
+    pub mended: bool,
     /// What it may cost, in US dollars, if that is limited.
     pub cost_usd: Option<f64>,
     /// Whoever called can't be asked.
@@ -59,7 +61,8 @@ impl Wish {
         let specs = callable.iter().map(|tool| tool.name.len() + tool.input_schema.to_string().len());
         let prompt = prompt + specs.sum::<usize>() as u64 / 4;
         let (tools, answer) = (!callable.is_empty(), request.max_tokens.into());
-        Self { preferences, tools, prompt, answer, ..Self::default() }
+        let mended = tools || !matches!(request.shape, Shape::Text);
+        Self { preferences, tools, prompt, answer, mended, ..Self::default() }
     }
 
     /// Of a step's request, whose `prefer` speaks MCP's words, and whose hints are plain texts.
@@ -90,8 +93,11 @@ impl Wish {
     /// Whether the answer may cost more than is left.
     fn too_dear(&self, price: Option<Price>) -> Option<String> {
         let (price, left) = (price?, self.cost_usd?);
-        let usage = Usage { prompt_tokens: self.prompt, completion_tokens: self.answer, estimated: true };
-        let cost = price.of(usage);
+        let (read, written) = match self.mended {
+            true => (2 * self.prompt + self.answer, 2 * self.answer),
+            false => (self.prompt, self.answer),
+        };
+        let cost = price.of(Usage { prompt_tokens: read, completion_tokens: written, estimated: true });
         (cost > left).then(|| format!("{TOO_DEAR} it may cost {cost:.4} US dollars, and {left:.4} are left"))
     }
 }

@@ -175,9 +175,7 @@ fn landed(call: &CallSpec, outcome: Outcome, terms: Terms) -> Result<CallOutcome
                 What::Read { .. } => record::of_resource(result),
                 _ => {
                     // Another Antiphon that came to a limit says so: nobody goes on without what it was to give.
-                    let spent =
-                        result.pointer(&format!("/_meta/{}", LIMIT.replace('/', "~1"))) == Some(&Value::Bool(true));
-                    let kind = if spent { ErrorKind::Budget } else { ErrorKind::Tool };
+                    let kind = if result["_meta"][LIMIT] == true { ErrorKind::Budget } else { ErrorKind::Tool };
                     record::of_tool(result).map_err(|message| CallFailure { kind, message, in_doubt: false })?
                 }
             };

@@ -120,7 +120,8 @@ impl Run<'_> {
         let root = self.plan.root.clone();
         let depth = u32::try_from(route.len()).unwrap_or(u32::MAX).saturating_add(1);
         if depth > self.plan.limits.depth {
-            let names: Vec<&str> = route.iter().map(|hop| hop.workflow.as_str()).chain([root.as_str()]).collect();
+            let own = self.plan.workflows.get(&root).and_then(|workflow| workflow.agent.as_deref()).unwrap_or(&root);
+            let names: Vec<&str> = route.iter().map(|hop| hop.workflow.as_str()).chain([own]).collect();
             let error = self.too_deep(&names.join(" → "));
             return self.finish(Outcome::Failed { path: None, error });
         }
