@@ -39,8 +39,15 @@ impl Ours {
     /// Runs the workflow to its end. `inline`: as for a caller that never sees the run's id.
     pub async fn run(&self, input: Value, inline: bool) -> Result<(), Error> {
         let plan = Arc::clone(&self.plan);
-        let request =
-            StartRun { owner: Owner::local(), plan, input, ttl: LONG, idempotency_key: None, route: Vec::new() };
+        let request = StartRun {
+            owner: Owner::local(),
+            plan,
+            input,
+            ttl: LONG,
+            idempotency_key: None,
+            route: Vec::new(),
+            caller_samples: false,
+        };
         let started = self.engine.start(request).await?;
         let run = self.engine.wait(&started.id, Until::Ended, LONG, inline).await?;
         match run.view.status {
@@ -78,8 +85,13 @@ pub struct Mirror;
 
 #[async_trait]
 impl Effects for Mirror {
-    async fn prepare(&self, _run: &RunInfo, call: &CallSpec) -> Result<Prepared, CallFailure> {
-        Ok(Prepared { class: call.declared.unwrap_or(EffectClass::AtMostOnce), fingerprint: None, price: None })
+    async fn prepare(&self, _run: &RunInfo, call: &CallSpec, _: Arc<Value>) -> Result<Prepared, CallFailure> {
+        Ok(Prepared {
+            class: call.declared.unwrap_or(EffectClass::AtMostOnce),
+            fingerprint: None,
+            price: None,
+            tools: None,
+        })
     }
 
     async fn run(&self, _: &RunInfo, _: &CallSpec, args: Arc<Value>, _: Entry, _: CallContext) -> CallOutcome {

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
+
 use crate::program;
 
 /// A folder with a project in it; it goes away with the test.
@@ -88,8 +90,31 @@ impl Scratch {
         (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
     }
 
+    /// The keys of a `[servers]` table: this project, served over stdio.
+    pub fn as_server(&self) -> String {
+        let (antiphon, folder, database) = (program("antiphon"), self.path(), self.database());
+        format!(
+            "command = {antiphon:?}\nargs = [\"serve\", {folder:?}, \"--trust\", \"--db\", {database:?}]\n\
+             env = {{ XDG_RUNTIME_DIR = {folder:?}, XDG_DATA_HOME = {folder:?} }}\n"
+        )
+    }
+
+    /// The runs of [`Self::database`], newest first, as they are listed.
+    pub fn runs(&self) -> Vec<Value> {
+        let (_, out, err) = self.run_with_db(&["runs", "--json"]);
+        out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}{err}"))).collect()
+    }
+
+    /// The only run, as it is shown.
+    pub fn shown(&self) -> Value {
+        let runs = self.runs();
+        let [run] = runs.as_slice() else { panic!("{runs:?}") };
+        let (_, out, err) = self.run_with_db(&["show", run["id"].as_str().unwrap(), "--json"]);
+        serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"))
+    }
+
     /// The calls that the fixture server logged.
-    pub fn calls(&self) -> Vec<serde_json::Value> {
+    pub fn calls(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.log()).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }

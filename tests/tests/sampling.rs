@@ -3,12 +3,12 @@
 //! What is written in Python needs `.ci/clients`; where that is missing these tests say so and pass, except in CI.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
 use antiphon_tests::model::{calls, last, says};
-use antiphon_tests::{Era, Host, Model, Scratch, extension, program, python, repository, text_of};
+use antiphon_tests::{Era, Host, Model, Scratch, extension, python, repository, text_of};
 use serde_json::{Value, json};
 
 /// The servers: one of each era, with these grants.
@@ -47,16 +47,6 @@ fn run(scratch: &Scratch, workflow: &str) -> (i32, Value, String) {
     (code, out.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default(), err)
 }
 
-/// The only run, as it is shown.
-fn shown(scratch: &Scratch) -> Value {
-    let (_, out, _) = scratch.run_with_db(&["runs", "--json"]);
-    let runs: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let [run] = runs.as_slice() else { panic!("{runs:?}") };
-    let id = run["id"].as_str().unwrap();
-    let (_, out, err) = scratch.run_with_db(&["show", id, "--json"]);
-    serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"))
-}
-
 /// The samplings that a run shows: path and status.
 fn samplings(run: &Value) -> Vec<(String, String)> {
     let steps = run["view"]["steps"].as_array().unwrap().iter();
@@ -82,7 +72,7 @@ fn a_model_of_ours_answers_servers_of_both_eras_and_the_choice_is_recorded() {
         let heard = model.heard();
         assert_eq!(heard.len(), 1, "{heard:?}");
         assert_eq!(heard[0]["messages"][0], json!({ "role": "system", "content": "Be brief." }));
-        let run = shown(&scratch);
+        let run = scratch.shown();
         let [(shown, status)] = &samplings(&run)[..] else { panic!("{run}") };
         assert!(shown.starts_with(path) && status == "succeeded", "{shown} {status}");
         assert_eq!(run["view"]["used"]["tokens"], 15);
@@ -107,7 +97,7 @@ fn a_servers_own_tools_go_through_the_model_and_back() {
         assert_eq!(code, 0, "{err}");
         assert!(output["said"].to_string().contains("It has 8 letters."), "{output}");
         assert_eq!(model.heard().len(), 2);
-        assert_eq!(samplings(&shown(&scratch)).len(), 2);
+        assert_eq!(samplings(&scratch.shown()).len(), 2);
     }
 }
 
@@ -239,7 +229,7 @@ fn a_task_that_asks_a_model_gets_its_answer() {
 
 /// Answers the open question of the only run.
 fn answer(scratch: &Scratch, args: &[&str]) -> (i32, String) {
-    let id = shown(scratch)["id"].as_str().unwrap().to_owned();
+    let id = scratch.shown()["id"].as_str().unwrap().to_owned();
     let (code, out, err) = scratch.run_with_db(&[&["answer", &id], args].concat());
     (code, format!("{out}{err}"))
 }
@@ -256,7 +246,7 @@ fn a_person_is_asked_once_a_run_and_server() {
         );
         let before = model.heard().len();
         run_rude(&scratch, "three");
-        let asking = shown(&scratch);
+        let asking = scratch.shown();
         let questions = asking["view"]["questions"].as_array().unwrap();
         assert_eq!(questions.len(), 1, "{questions:?}");
         let message = questions[0]["ask"]["message"].as_str().unwrap();
@@ -267,7 +257,7 @@ fn a_person_is_asked_once_a_run_and_server() {
         let (_, told) = answer(&scratch, &[if yes { "--accept" } else { "--decline" }]);
         let id = asking["id"].as_str().unwrap();
         let (_, out, err) = scratch.run_with_db(&["resume", id, "--json"]);
-        let ended = shown(&scratch);
+        let ended = scratch.shown();
         if yes {
             assert_eq!(ended["view"]["status"], "succeeded", "{told}{out}{err}");
             assert_eq!(model.heard().len(), before + 3);
@@ -297,7 +287,7 @@ fn a_fan_out_never_uses_more_than_the_budget() {
         let before = model.heard().len() as u64;
         let (code, _, err) = run_rude(&scratch, "many");
         assert_eq!(code, 0, "{err}");
-        let run = shown(&scratch);
+        let run = scratch.shown();
         let used = run["view"]["used"]["tokens"].as_u64().unwrap();
         assert!(used <= 400, "{used}");
         // It is used, too: those that would not fit at once waited for the others.
@@ -331,7 +321,7 @@ fn an_answer_that_was_paid_survives_a_crash_and_is_not_paid_again() {
         second.recv().unwrap();
         first.kill();
         drop(release);
-        let id = shown(&scratch)["id"].as_str().unwrap().to_owned();
+        let id = scratch.shown()["id"].as_str().unwrap().to_owned();
         let (code, out, err) = scratch.run_with_db(&["resume", &id, "--json"]);
         assert_eq!(code, 0, "{server}: {out}{err}");
         let heard = model.heard();
@@ -374,16 +364,8 @@ fn explain_route_says_who_would_answer_and_why() {
 #[test]
 fn a_circle_over_two_processes_ends_at_the_bound_and_shows_the_way() {
     let (here, there) = (Scratch::new(), Scratch::new());
-    let serve = |scratch: &Scratch| {
-        let (folder, database): (PathBuf, PathBuf) = (scratch.path().to_owned(), scratch.database());
-        format!(
-            "command = {:?}\nargs = [\"serve\", {folder:?}, \"--trust\", \"--db\", {database:?}]\nenv = {{ XDG_RUNTIME_DIR = {folder:?}, \
-             XDG_DATA_HOME = {folder:?} }}\n",
-            program("antiphon").display().to_string(),
-        )
-    };
-    here.file("ping.toml", &format!("[servers.there]\n{}[steps.it]\ncall = \"there.pong\"\n", serve(&there)));
-    there.file("pong.toml", &format!("[servers.here]\n{}[steps.it]\ncall = \"here.ping\"\n", serve(&here)));
+    here.file("ping.toml", &format!("[servers.there]\n{}[steps.it]\ncall = \"there.pong\"\n", there.as_server()));
+    there.file("pong.toml", &format!("[servers.here]\n{}[steps.it]\ncall = \"here.ping\"\n", here.as_server()));
     let (code, out, err) = here.run_with_db(&["run", "ping.toml", "--trust"]);
     assert_ne!(code, 0, "{out}");
     assert!(err.contains("ping → pong → ping → pong → ping"), "{err}");

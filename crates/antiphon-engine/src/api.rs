@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::broadcast;
 
+use crate::dispatch::with_tools;
 use crate::effects::Progress;
 
 /// A run's id: the MCP task id. Unguessable (UUIDv4), and useful to its owner only.
@@ -50,6 +51,8 @@ pub struct StartRun {
     pub idempotency_key: Option<String>,
     /// The workflows that led to this one, outermost first, when a run of another database called it.
     pub route: Vec<Hop>,
+    /// Whoever calls can be asked to sample: only then is `caller` among the models.
+    pub caller_samples: bool,
 }
 
 /// The answer to [`Engine::start`].
@@ -163,6 +166,15 @@ pub trait Engine: Send + Sync + 'static {
 
     /// The value behind a reference.
     async fn value(&self, value: &ValueRef) -> Result<Arc<Value>, EngineError>;
+
+    /// A sample's request, with what its model may call where that is kept apart.
+    async fn request(&self, request: &ValueRef, tools: Option<&ValueRef>) -> Result<Arc<Value>, EngineError> {
+        let request = self.value(request).await?;
+        Ok(match tools {
+            Some(tools) => Arc::new(with_tools(&request, &*self.value(tools).await?)),
+            None => request,
+        })
+    }
 
     /// No new dispatch; waits at most `grace` for calls in flight, and only a moment for those that can be made again; flushes.
     /// Runs that are not over go on when an engine opens the same database again.

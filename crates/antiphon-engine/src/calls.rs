@@ -137,7 +137,7 @@ impl Calls {
 pub(crate) fn needs_disk(class: EffectClass, entry: &Entry) -> bool {
     class == EffectClass::AtMostOnce
         || match entry {
-            Entry::Fresh => false,
+            Entry::Fresh | Entry::Cancel { .. } => false,
             Entry::Answers { answers, .. } | Entry::Attach { answers, .. } => !answers.is_empty(),
         }
 }

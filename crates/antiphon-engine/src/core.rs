@@ -47,6 +47,7 @@ pub(crate) struct NewRun {
     pub idempotency: Option<(String, String)>,
     /// The workflows that led to it.
     pub route: Vec<Hop>,
+    pub caller_samples: bool,
 }
 
 /// What all runs share.
@@ -145,7 +146,8 @@ impl Core {
         let key = hex_sha256(&[b"run.key ", id.0.as_bytes()]);
         let mut tape = Tape::new(Arc::clone(&self.journal), start);
         let input = tape.store(Arc::new(new.input), &self.blobs);
-        self.launch(run, plan, State::default(), tape, EventKind::Started { key, input, route: new.route });
+        let NewRun { route, caller_samples, .. } = new;
+        self.launch(run, plan, State::default(), tape, EventKind::Started { key, input, route, caller_samples });
         id
     }
 

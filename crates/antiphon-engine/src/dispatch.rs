@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use antiphon_kernel::{Action, Answer, CallSpec, Entry, OpId, ValueRef, What};
 use futures::FutureExt;
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +15,13 @@ use crate::core::Core;
 use crate::effects::{CallContext, CallOutcome, RunInfo};
 use crate::journal::{Gate, Receipt};
 use crate::registry::{Asked, Board, Mail};
+
+/// A sample's request with what its model may call.
+pub(crate) fn with_tools(request: &Value, tools: &Value) -> Value {
+    let mut request = request.clone();
+    request["tools"] = tools.clone();
+    request
+}
 
 /// A call and what it needs.
 pub(crate) struct Dispatch {
@@ -38,7 +46,7 @@ impl Dispatch {
             self.gate.close(&error.to_string());
             return Landing::Withheld;
         }
-        if cancelled.is_cancelled() {
+        if cancelled.is_cancelled() && !matches!(self.entry, Entry::Cancel { .. }) {
             return Landing::failed("cancelled before it was made", false);
         }
         match self.deliver(cancelled).await {
@@ -51,7 +59,10 @@ impl Dispatch {
     }
 
     async fn deliver(&mut self, cancelled: CancellationToken) -> Result<CallOutcome, EngineError> {
-        let args = self.core.value(&self.call.args).await?;
+        let mut args = self.core.value(&self.call.args).await?;
+        if let Some(tools) = &self.call.tools {
+            args = Arc::new(with_tools(&args, &*self.core.value(tools).await?));
+        }
         if let Entry::Answers { state: Some(state), .. } = &mut self.entry {
             *state = ValueRef::Inline(self.core.value(state).await?);
         }

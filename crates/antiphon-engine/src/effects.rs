@@ -15,8 +15,9 @@ use crate::api::{Owner, RunId};
 /// What touches the world on behalf of runs.
 #[async_trait]
 pub trait Effects: Send + Sync + 'static {
-    /// What repeating this call would do, from the file or the tool's annotations. Recorded before the call is dispatched.
-    async fn prepare(&self, run: &RunInfo, call: &CallSpec) -> Result<Prepared, CallFailure>;
+    /// What repeating this call would do, from the file or the tool's annotations; of a sample, what it takes and may call.
+    /// Recorded before the call is dispatched.
+    async fn prepare(&self, run: &RunInfo, call: &CallSpec, args: Arc<Value>) -> Result<Prepared, CallFailure>;
 
     /// Makes the call, once. Each MRTR round and each attachment to a task is a call of its own, as `entry` says; the `state`
     /// in an [`Entry::Answers`] is always inline.
@@ -53,6 +54,8 @@ pub struct Prepared {
     pub fingerprint: Option<String>,
     /// Of a sample: the most that the models which may answer it charge.
     pub price: Option<Price>,
+    /// Likewise: the list of what its model may call, when servers had to be asked for that.
+    pub tools: Option<Value>,
 }
 
 /// How one call ended.

@@ -184,8 +184,8 @@ impl Engine for SqliteEngine {
             });
         }
         self.core.journal.breathe().await;
-        let StartRun { owner, plan, input, ttl, idempotency_key, route } = request;
-        let new = |input, idempotency| NewRun { owner: owner.clone(), ttl, input, idempotency, route };
+        let StartRun { owner, plan, input, ttl, idempotency_key, route, caller_samples } = request;
+        let new = |input, idempotency| NewRun { owner: owner.clone(), ttl, input, idempotency, route, caller_samples };
         let pinned = self.core.plans.pin(&plan)?;
         let Some(key) = idempotency_key else {
             let input = accept(&plan, input)?;

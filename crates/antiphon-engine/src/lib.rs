@@ -27,4 +27,4 @@ pub use api::{Engine, EngineError, Filter, Owner, Page, Run, RunId, StartRun, St
 pub use clock::Clock;
 pub use effects::{CallContext, CallFailure, CallOutcome, Effects, Prepared, Progress, RunInfo};
 pub use engine::{EngineOptions, SqliteEngine};
-pub use route::{ROUTE, RouteKey};
+pub use route::{LIMIT, ROUTE, RouteKey};

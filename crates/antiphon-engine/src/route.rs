@@ -11,6 +11,9 @@ use sha2::Sha256;
 /// The key of `_meta`.
 pub const ROUTE: &str = "antiphon/route";
 
+/// The key of a tool result's `_meta` that says of an error that a run came to its limits: its callers' runs are at theirs.
+pub const LIMIT: &str = "antiphon/limit";
+
 /// A longer way is not followed.
 const MAX_HOPS: usize = 64;
 /// The longest name of a workflow, in bytes.

@@ -100,8 +100,9 @@ impl Actor {
                 return None;
             }
             Landing::Prepared(Ok(prepared)) => {
-                let Prepared { class, fingerprint, price } = prepared;
-                return Some(EventKind::Prepared { op, class, fingerprint, price });
+                let Prepared { class, fingerprint, price, tools } = prepared;
+                let tools = tools.map(|tools| self.tape.store(Arc::new(tools), &self.core.blobs));
+                return Some(EventKind::Prepared { op, class, fingerprint, price, tools });
             }
             Landing::Withheld => return None,
         };
@@ -261,9 +262,17 @@ impl Actor {
     }
 
     fn prepare(&mut self, op: OpId, call: CallSpec) {
-        let (effects, info) = (Arc::clone(&self.core.effects), Arc::clone(&self.info));
+        let (core, info) = (Arc::clone(&self.core), Arc::clone(&self.info));
+        if is_large(&call, &Entry::Fresh) {
+            self.commit();
+        }
         self.calls.start(op, EffectClass::ReadOnly, true, |_| async move {
-            Landing::Prepared(effects.prepare(&info, &call).await)
+            Landing::Prepared(match core.value(&call.args).await {
+                Ok(args) => core.effects.prepare(&info, &call, args).await,
+                Err(error) => {
+                    Err(CallFailure { kind: ErrorKind::Unavailable, message: error.to_string(), in_doubt: false })
+                }
+            })
         });
     }
 
@@ -293,7 +302,7 @@ impl Actor {
 fn is_large(call: &CallSpec, entry: &Entry) -> bool {
     let state = match entry {
         Entry::Answers { state, .. } => state.as_ref(),
-        Entry::Fresh | Entry::Attach { .. } => None,
+        Entry::Fresh | Entry::Cancel { .. } | Entry::Attach { .. } => None,
     };
-    matches!(call.args, ValueRef::Blob { .. }) || matches!(state, Some(ValueRef::Blob { .. }))
+    [Some(&call.args), call.tools.as_ref(), state].iter().any(|value| matches!(value, Some(ValueRef::Blob { .. })))
 }

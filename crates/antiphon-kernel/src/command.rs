@@ -108,6 +108,11 @@ pub enum Entry {
         /// How many rounds there have been, from 1.
         round: u32,
     },
+    /// Cancel the task that it became: nobody waits for its end any more, and what comes of this is not heard.
+    Cancel {
+        /// As `Detached` gave it.
+        handle: Value,
+    },
     /// Poll the task that it became.
     Attach {
         /// As `Detached` gave it.
@@ -141,6 +146,22 @@ pub struct CallSpec {
     /// The workflows on the way to this call, outermost first: those that led to the run, and its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub route: Vec<Hop>,
+    /// Of a sample: what its model may call, where that was learnt before; the request says it otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tools: Option<ValueRef>,
+    /// Of a sample: what it may use. None where limits are only watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowance: Option<Allowance>,
+}
+
+/// What a sample may use at the most: all models together that are asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Allowance {
+    /// Tokens, prompts and answers, about.
+    pub tokens: u64,
+    /// US dollars, where the dearest of its models might charge more than is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
 }
 
 /// What is called.
@@ -172,6 +193,9 @@ pub enum What {
         server: String,
         /// The most tokens that the answer may have.
         max_tokens: u64,
+        /// Whoever called can't be asked.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        no_caller: bool,
     },
 }
 
@@ -212,6 +236,9 @@ pub enum Asking {
     Sample {
         /// The step's request, as [`CallSpec::args`] of a sample.
         request: ValueRef,
+        /// What the model may call, as [`CallSpec::tools`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tools: Option<ValueRef>,
     },
     /// A server's own request, passed on: `method` and `params`.
     Relayed {

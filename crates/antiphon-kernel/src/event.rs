@@ -36,6 +36,9 @@ pub enum EventKind {
         /// The workflows that led to this run, outermost first, when another one called it.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         route: Vec<Hop>,
+        /// Whoever called can be asked to sample. If not, `caller` is left out.
+        #[serde(default = "yes", skip_serializing_if = "is_yes")]
+        caller_samples: bool,
     },
     /// An `Eval` command's answer: one result for each job.
     Evaluated {
@@ -55,6 +58,9 @@ pub enum EventKind {
         /// Of a sample: the most that the models which may answer it charge.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         price: Option<Price>,
+        /// Likewise: what its model may call, where servers were asked for that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tools: Option<ValueRef>,
     },
     /// A call succeeded.
     Done {
@@ -134,6 +140,15 @@ pub enum EventKind {
     Resumed,
 }
 
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_yes(flag: &bool) -> bool {
+    *flag
+}
+
 /// One result of an `Eval`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -198,6 +213,12 @@ pub struct SamplingTerms {
     pub calls: Option<u64>,
     /// Samples in one call.
     pub rounds: u32,
+    /// US dollars that all its samples may cost in one run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
+    /// Milliseconds that models may work for it in one run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
     /// The most that the models charge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<Price>,

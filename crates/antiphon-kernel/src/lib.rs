@@ -11,7 +11,7 @@ mod run;
 mod value;
 mod view;
 
-pub use command::{Asking, CallSpec, Command, Entry, Job, Question, Scope, Slot, StepFacts, Want, What};
+pub use command::{Allowance, Asking, CallSpec, Command, Entry, Job, Question, Scope, Slot, StepFacts, Want, What};
 pub use event::{Action, Answer, Evaluated, Event, EventKind, Hop, OpId, Price, SamplingTerms, Terms, Usage};
 pub use plan::*;
 pub use run::{State, step, view};

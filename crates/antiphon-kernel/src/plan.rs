@@ -149,6 +149,9 @@ pub enum Verb {
         request: Expr,
         /// The most tokens that the answer may have: what the budget reserves.
         max_tokens: u64,
+        /// The request has tools of servers: what these are is learnt, and counted, before it is made.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        tools: bool,
     },
     /// `elicit`: a question to a person.
     Elicit {
@@ -313,7 +316,8 @@ pub enum Function {
     Request,
     /// What an agent's turn comes to. From `agent` (whose turn it was), `messages` (the conversation so far), `text` and `answer`
     /// (what its model said), `calls` (what it wants called), `results` and `errors` (of the calls, without the handoffs; none where
-    /// nothing can be called) and `handoffs` (whom each handoff's name means) to `active` (whose turn is next), `messages`, `answer` and `done`.
+    /// nothing can be called), `handoffs` (whom each handoff's name means) and `max_result_tokens` (what of one result is kept) to
+    /// `active` (whose turn is next), `messages`, `answer` and `done`.
     Turn,
 }
 

@@ -109,7 +109,9 @@ impl World {
                 0 => failed(op, ErrorKind::Unavailable, false, None),
                 _ => {
                     let class = call.declared.unwrap_or(EffectClass::AtMostOnce);
-                    EventKind::Prepared { op, class, fingerprint: None, price: Some(Price { input: 1.0, output: 2.0 }) }
+                    let price = Some(Price { input: 1.0, output: 2.0 });
+                    let tools = Some(ValueRef::inline(json!([{ "name": "t" }])));
+                    EventKind::Prepared { op, class, fingerprint: None, price, tools }
                 }
             },
             Command::Call { op, call, class, entry } => match &call.what {
@@ -193,7 +195,9 @@ impl World {
             tokens: (self.choose(3) == 0).then_some(100),
             calls: (self.choose(3) == 0).then_some(2),
             rounds: 3,
-            price: None,
+            cost_usd: (self.choose(4) == 0).then_some(0.0001),
+            duration_ms: (self.choose(4) == 0).then_some(100),
+            price: Some(Price { input: 1.0, output: 2.0 }),
         };
         Terms { elicitation_asks: self.choose(3) == 0, sampling: (self.choose(8) > 0).then_some(sampling) }
     }
@@ -240,8 +244,17 @@ impl World {
 
     /// The process dies and another takes over: what was in flight is gone, the state is what the journal says.
     fn crash(&mut self) {
+        // What models did that were being asked, nobody has said.
+        for command in std::mem::take(&mut self.owed) {
+            if let Command::Call { call, entry: Entry::Fresh, .. } = command {
+                self.paid += match call.what {
+                    What::Sample { .. } => self.choose(MAX_TOKENS as usize + 1) as u64,
+                    What::Sampling { max_tokens, .. } => self.choose(max_tokens as usize + 1) as u64,
+                    What::Tool { .. } | What::Read { .. } => 0,
+                };
+            }
+        }
         self.state = replay(&self.plan, &self.journal);
-        self.owed.clear();
         let before: BTreeSet<String> = self.questions.keys().cloned().collect();
         self.feed(EventKind::Resumed);
         let open = view(&self.plan, &self.state).questions.into_iter().map(|question| question.key);
@@ -250,7 +263,12 @@ impl World {
     }
 
     fn run(&mut self) {
-        let started = EventKind::Started { key: "k".into(), input: ValueRef::inline(json!({})), route: Vec::new() };
+        let started = EventKind::Started {
+            key: "k".into(),
+            input: ValueRef::inline(json!({})),
+            route: Vec::new(),
+            caller_samples: self.choose(4) > 0,
+        };
         self.feed(started);
         // Each round of the world takes a choice; when all are used up, everything goes well.
         // What is called back takes a few more than the choice that brought it.
@@ -352,7 +370,13 @@ fn any_step(depth: u32) -> BoxedStrategy<(Step, Vec<AnyDep>)> {
         1 => Just(Verb::Set { value: expr("1") }),
         1 => Just(Verb::Wait(Wait::For(500))),
         1 => Just(Verb::Elicit { message: expr("q"), form: Form::Confirm, by: By::Human }),
-        1 => Just(Verb::Sample { models: vec!["m".into()], caller: true, request: expr("r"), max_tokens: MAX_TOKENS }),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(models, tools)| Verb::Sample {
+            models: if models { vec!["m".into()] } else { Vec::new() },
+            caller: true,
+            request: expr("r"),
+            max_tokens: MAX_TOKENS,
+            tools
+        }),
         1 => Just(Verb::Read { server: "s".into(), uri: expr("u") }),
         1 => Just(Verb::Call {
             target: Target::Fixed(Callee::Workflow { name: "inner".into() }),

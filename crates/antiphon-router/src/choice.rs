@@ -1,10 +1,13 @@
 //! Which models are asked, in which order, and why.
 
-use antiphon_models::{Models, Preferences, SampleRequest, Traits, prompt};
-use serde::Serialize;
+use antiphon_models::{Models, Preferences, Price, SampleRequest, Shape, Traits, Usage, prompt};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::policy::CALLER;
+
+/// How it begins why a model is left out for want of money.
+const TOO_DEAR: &str = "too dear for what is left of the budget:";
 
 /// Stands for all models, in the order that the request prefers.
 const AUTO: &str = "auto";
@@ -20,12 +23,20 @@ pub struct Wish {
     pub workflows: Vec<String>,
     /// It comes with tools.
     pub tools: bool,
-    /// How many tokens prompt and answer may have together, about.
-    pub tokens: u64,
+    /// How many tokens the prompt has, about.
+    pub prompt: u64,
+    /// How many the answer may have.
+    pub answer: u64,
+    /// An answer that does not fit is asked for again: the second time the first is part of the prompt.
+    pub mended: bool,
+    /// What it may cost, in US dollars, if that is limited.
+    pub cost_usd: Option<f64>,
+    /// Whoever called can't be asked.
+    pub no_caller: bool,
 }
 
 /// Who is asked, and why.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Choice {
     /// In the order in which they are asked; `caller` is whoever called us.
     pub order: Vec<String>,
@@ -34,7 +45,7 @@ pub struct Choice {
 }
 
 /// A model that could have been asked.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Considered {
     /// Its name in the project.
     pub model: String,
@@ -45,10 +56,13 @@ pub struct Considered {
 impl Wish {
     /// Of a request with these preferences.
     pub fn of(request: &SampleRequest, preferences: Preferences) -> Self {
-        let tokens = prompt::messages(request).iter().map(|message| message.text.len() as u64 / 4).sum::<u64>();
-        let tools = !request.callable().is_empty();
-        let tokens = tokens + u64::from(request.max_tokens);
-        Self { preferences, tools, tokens, ..Self::default() }
+        let callable = request.callable();
+        let prompt = Usage::guess(&prompt::messages(request), "").prompt_tokens;
+        let specs = callable.iter().map(|tool| tool.name.len() + tool.input_schema.to_string().len());
+        let prompt = prompt + specs.sum::<usize>() as u64 / 4;
+        let (tools, answer) = (!callable.is_empty(), request.max_tokens.into());
+        let mended = tools || !matches!(request.shape, Shape::Text);
+        Self { preferences, tools, prompt, answer, mended, ..Self::default() }
     }
 
     /// Of a step's request, whose `prefer` speaks MCP's words, and whose hints are plain texts.
@@ -68,11 +82,23 @@ impl Wish {
         match traits.context {
             _ if self.tools && !traits.tools => Some("it can't be given tools".to_owned()),
             _ if self.local_only && !traits.local => Some("it is not on this machine".to_owned()),
-            Some(context) if context < self.tokens => {
-                Some(format!("its context of {context} tokens is too short for about {}", self.tokens))
+            Some(context) if context < self.prompt + self.answer => {
+                let needed = self.prompt + self.answer;
+                Some(format!("its context of {context} tokens is too short for about {needed}"))
             }
-            _ => None,
+            _ => self.too_dear(traits.price),
         }
+    }
+
+    /// Whether the answer may cost more than is left.
+    fn too_dear(&self, price: Option<Price>) -> Option<String> {
+        let (price, left) = (price?, self.cost_usd?);
+        let (read, written) = match self.mended {
+            true => (2 * self.prompt + self.answer, 2 * self.answer),
+            false => (self.prompt, self.answer),
+        };
+        let cost = price.of(Usage { prompt_tokens: read, completion_tokens: written, estimated: true });
+        (cost > left).then(|| format!("{TOO_DEAR} it may cost {cost:.4} US dollars, and {left:.4} are left"))
     }
 }
 
@@ -105,6 +131,7 @@ pub fn choose(models: &Models, names: &[String], wish: &Wish) -> Choice {
                     choice.add(models, wish, &name, why);
                 }
             }
+            CALLER if wish.no_caller => choice.leave_out(CALLER, "whoever called can't sample".to_owned()),
             CALLER if !wish.local_only => {
                 choice.order.push(CALLER.to_owned());
                 choice.considered.push(Considered { model: CALLER.to_owned(), why: "whoever called us".to_owned() });
@@ -135,6 +162,11 @@ impl Choice {
                 self.considered.push(Considered { model: name.to_owned(), why });
             }
         }
+    }
+
+    /// Somebody could have answered if there were more money.
+    pub(crate) fn lacks_money(&self) -> bool {
+        self.considered.iter().any(|considered| considered.why.contains(TOO_DEAR))
     }
 
     fn leave_out(&mut self, name: &str, why: String) {
@@ -242,12 +274,41 @@ mod tests {
         let mut models = models();
         let traits = Traits { context: Some(100), tools: false, ..Traits::default() };
         models.insert("narrow", Arc::new(Fake { id: "narrow", traits, healthy: true }));
-        let wish = Wish { tokens: 500, ..Wish::default() };
+        let wish = Wish { prompt: 400, answer: 100, ..Wish::default() };
         let choice = choose(&models, &["narrow".to_owned(), "missing".to_owned()], &wish);
         assert_eq!(choice.order, ["missing"], "that it is missing is said when it is asked");
         assert!(choice.considered[0].why.contains("context of 100 tokens"), "{choice:?}");
         let wish = Wish { tools: true, ..Wish::default() };
         assert!(choose(&models, &["narrow".to_owned()], &wish).considered[0].why.contains("tools"));
+    }
+
+    #[test]
+    fn who_costs_more_than_is_left_is_not_asked() {
+        let mut models = models();
+        for (name, dollars) in [("dear", 10.0), ("cheap", 1.0)] {
+            let traits = Traits { price: Some(Price { input: 0.0, output: dollars }), ..Traits::default() };
+            models.insert(name, Arc::new(Fake { id: name, traits, healthy: true }));
+        }
+        let names: Vec<String> = ["dear", "cheap", "small"].map(str::to_owned).into();
+        // A thousand tokens of an answer are a cent, a tenth of one, and nothing.
+        for (left, order) in [
+            (None, vec!["dear", "cheap", "small"]),
+            (Some(0.01), vec!["dear", "cheap", "small"]),
+            (Some(0.002), vec!["cheap", "small"]),
+            (Some(0.0), vec!["small"]),
+        ] {
+            let choice = choose(&models, &names, &Wish { answer: 1_000, cost_usd: left, ..Wish::default() });
+            assert_eq!(choice.order, order, "{choice:?}");
+            assert_eq!(choice.lacks_money(), order.len() < 3);
+        }
+    }
+
+    #[test]
+    fn whoever_called_is_asked_if_they_can_sample() {
+        assert_eq!(order(&["caller", "big"], json!({}), |wish| wish.no_caller = true), ["big"]);
+        let wish = Wish { no_caller: true, ..Wish::default() };
+        let choice = choose(&models(), &["caller".to_owned()], &wish);
+        assert_eq!(choice.considered[0].why, "not asked: whoever called can't sample");
     }
 
     #[test]

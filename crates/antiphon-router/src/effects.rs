@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use antiphon_client::{Call, Client, ClientError, Input, Outcome, TaskHandle, What as Wanted};
-use antiphon_engine::{CallContext, CallFailure, CallOutcome, Effects, Prepared, Progress, ROUTE, RunId, RunInfo};
-use antiphon_kernel::{Answer, CallSpec, EffectClass, Entry, ErrorKind, Terms, ValueRef, What};
+use antiphon_engine::{
+    CallContext, CallFailure, CallOutcome, Effects, LIMIT, Prepared, Progress, ROUTE, RunId, RunInfo,
+};
+use antiphon_kernel::{Answer, CallSpec, EffectClass, Entry, ErrorKind, Record, Terms, ValueRef, What};
 use antiphon_models::SampleContext;
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
@@ -21,7 +23,7 @@ const IDEMPOTENCY_KEY: &str = "antiphon/idempotency-key";
 
 #[async_trait]
 impl Effects for Router {
-    async fn prepare(&self, run: &RunInfo, call: &CallSpec) -> Result<Prepared, CallFailure> {
+    async fn prepare(&self, run: &RunInfo, call: &CallSpec, args: Arc<Value>) -> Result<Prepared, CallFailure> {
         let (usual, fingerprint) = match &call.what {
             What::Read { server } => {
                 self.client(server)?;
@@ -30,11 +32,13 @@ impl Effects for Router {
             What::Sample { .. } | What::Sampling { .. } => (EffectClass::Idempotent, None),
             What::Tool { server, tool } => self.prepare_tool(run, call, server, tool).await?,
         };
-        let price = match &call.what {
-            What::Sample { models } => policy::price(&self.models(), models),
-            _ => None,
+        let (price, tools) = match &call.what {
+            What::Sample { models } => {
+                (policy::price(&self.models(), models), self.tools_of(&args, &asking(run, call)).await?)
+            }
+            _ => (None, None),
         };
-        Ok(Prepared { class: call.declared.unwrap_or(usual), fingerprint, price })
+        Ok(Prepared { class: call.declared.unwrap_or(usual), fingerprint, price, tools })
     }
 
     async fn run(
@@ -47,15 +51,14 @@ impl Effects for Router {
     ) -> CallOutcome {
         match &call.what {
             What::Sample { models } => match self.filled(&args, &asking(run, call)).await {
-                Ok(request) => {
-                    sample::run(&self.models(), models, workflows(call), &request, &sampled(call, context)).await
-                }
+                Ok(request) => sample::run(&self.models(), models, call, &request, &sampled(call, context)).await,
                 Err(failure) => CallOutcome::Failed(failure),
             },
-            What::Sampling { server, max_tokens } => {
+            What::Sampling { server, max_tokens, no_caller } => {
                 let (models, policy, route) = (self.models(), self.policy(server), self.route(&call.route));
-                let (models, policy, workflows, params) = (&models, &policy, workflows(call), &args);
-                let sampling = Sampling { models, policy, max_tokens: *max_tokens, route, workflows, params };
+                let (models, policy, params) = (&models, &policy, &args);
+                let (max_tokens, no_caller) = (*max_tokens, *no_caller);
+                let sampling = Sampling { models, policy, max_tokens, no_caller, route, call, params };
                 sampling.answer(entry, &sampled(call, context)).await
             }
             What::Tool { server, .. } | What::Read { server } => {
@@ -116,9 +119,14 @@ impl Router {
             Entry::Answers { answers, sampled, state, .. } => {
                 Some(Input { responses: responses(answers, &sampled), state: state.map(request_state).transpose()? })
             }
+            Entry::Cancel { handle } => {
+                // Whoever follows a task that is not wanted tells its server so.
+                cx.cancelled.cancel();
+                client.attach(&task(handle)?, BTreeMap::new(), &cx).await.map_err(failure)?;
+                return Ok(CallOutcome::Done { record: Record::default(), usage: None });
+            }
             Entry::Attach { handle, answers, sampled } => {
-                let task: TaskHandle = serde_json::from_value(handle)
-                    .map_err(|error| invalid(format!("the recorded handle of a task can't be read: {error}")))?;
+                let task = task(handle)?;
                 let outcome = client.attach(&task, responses(answers, &sampled), &cx).await.map_err(failure)?;
                 return landed(call, outcome, terms);
             }
@@ -142,6 +150,11 @@ impl Router {
     }
 }
 
+fn task(handle: Value) -> Result<TaskHandle, CallFailure> {
+    serde_json::from_value(handle)
+        .map_err(|error| invalid(format!("the recorded handle of a task can't be read: {error}")))
+}
+
 fn may_call(client: &Client, tool: &str) -> Result<(), CallFailure> {
     let config = client.config();
     if config.allows(tool) {
@@ -160,11 +173,11 @@ fn landed(call: &CallSpec, outcome: Outcome, terms: Terms) -> Result<CallOutcome
         Outcome::Done(result) => {
             let record = match &call.what {
                 What::Read { .. } => record::of_resource(result),
-                _ => record::of_tool(result).map_err(|message| CallFailure {
-                    kind: ErrorKind::Tool,
-                    message,
-                    in_doubt: false,
-                })?,
+                _ => {
+                    // Another Antiphon that came to a limit says so: nobody goes on without what it was to give.
+                    let kind = if result["_meta"][LIMIT] == true { ErrorKind::Budget } else { ErrorKind::Tool };
+                    record::of_tool(result).map_err(|message| CallFailure { kind, message, in_doubt: false })?
+                }
             };
             CallOutcome::Done { record, usage: None }
         }
@@ -241,11 +254,6 @@ fn elicited(answer: Answer) -> Value {
         result["content"] = content;
     }
     result
-}
-
-/// The workflows on the way to a call.
-fn workflows(call: &CallSpec) -> Vec<String> {
-    call.route.iter().map(|hop| hop.workflow.clone()).collect()
 }
 
 /// What bounds a sample.

@@ -1,5 +1,7 @@
 //! On which terms a server may ask models and people.
 
+use std::time::Duration;
+
 use antiphon_client::Consent;
 use antiphon_kernel::{Price, SamplingTerms};
 use antiphon_models::Models;
@@ -14,7 +16,7 @@ const MAX_TOKENS: u64 = 4_096;
 pub(crate) const CALLER: &str = "caller";
 
 /// `sampling` of a server. Without one, nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct SamplingPolicy {
     /// Whether it may.
     pub consent: Consent,
@@ -26,6 +28,10 @@ pub struct SamplingPolicy {
     pub calls: Option<u64>,
     /// The most samples in one call; 10 if `None`.
     pub rounds: Option<u32>,
+    /// The most that its samples may cost in one run, in US dollars.
+    pub cost_usd: Option<f64>,
+    /// For how long models may work for it in one run.
+    pub duration: Option<Duration>,
 }
 
 impl SamplingPolicy {
@@ -44,6 +50,8 @@ impl SamplingPolicy {
             tokens: self.tokens,
             calls: self.calls,
             rounds: self.rounds.unwrap_or(ROUNDS),
+            cost_usd: self.cost_usd,
+            duration_ms: self.duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)),
             price: price(models, &self.models),
         })
     }

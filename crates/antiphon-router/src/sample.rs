@@ -1,11 +1,16 @@
 //! Samples: the first model of a choice that answers.
 
+use std::borrow::Cow;
+
 use antiphon_engine::{CallFailure, CallOutcome};
-use antiphon_kernel::{ErrorKind, Record, Usage};
-use antiphon_models::{ModelError, ModelErrorKind, Models, SampleAnswer, SampleContext, SampleRequest};
+use antiphon_kernel::{Allowance, CallSpec, ErrorKind, Record, Usage};
+use antiphon_models::{ModelError, ModelErrorKind, Models, Preferences, SampleAnswer, SampleContext, SampleRequest};
 use serde_json::{Value, json};
 
 use crate::choice::{self, Choice, Wish};
+
+/// An answer of fewer tokens is not worth asking for, unless no more were wanted.
+const SHORTEST_ANSWER: u32 = 16;
 
 /// What became of asking the models of a choice.
 pub(crate) struct Asked {
@@ -21,17 +26,18 @@ pub(crate) struct Asked {
 pub(crate) async fn run(
     models: &Models,
     names: &[String],
-    workflows: Vec<String>,
+    call: &CallSpec,
     request: &Value,
     context: &SampleContext,
 ) -> CallOutcome {
+    let (workflows, cost_usd) = (workflows(call), call.allowance.and_then(|allowance| allowance.cost_usd));
     let prefer = request.get("prefer");
     let request = match SampleRequest::parse(request) {
         Ok(request) => request,
         Err(error) => return CallOutcome::Failed(failure(kind_of(error.kind), error.message)),
     };
-    let choice = choice::choose(models, names, &Wish { workflows, ..Wish::of_step(&request, prefer) });
-    let asked = ask(models, &choice.order, &request, context).await;
+    let choice = choice::choose(models, names, &Wish { workflows, cost_usd, ..Wish::of_step(&request, prefer) });
+    let asked = ask(models, &choice, &choice.order, &request, call.allowance, context).await;
     let route = asked.account(&choice);
     match asked.answer {
         Ok(answer) => {
@@ -42,12 +48,26 @@ pub(crate) async fn run(
     }
 }
 
-/// Asks models in order. The next one is asked when one can't answer, not when the request itself is wrong.
-pub(crate) async fn ask(models: &Models, order: &[String], request: &SampleRequest, context: &SampleContext) -> Asked {
-    let mut asked = Asked { answer: Err(ErrorKind::Model), wasted: Usage::default(), failed: Vec::new() };
+/// Asks these models of a choice in order. The next one is asked when one can't answer, not when the request itself is wrong;
+/// what one has used in vain, the next ones have to do without.
+pub(crate) async fn ask(
+    models: &Models,
+    choice: &Choice,
+    order: &[String],
+    request: &SampleRequest,
+    allowance: Option<Allowance>,
+    context: &SampleContext,
+) -> Asked {
+    let nobody = if choice.order.is_empty() && choice.lacks_money() { ErrorKind::Budget } else { ErrorKind::Model };
+    let mut asked = Asked { answer: Err(nobody), wasted: Usage::default(), failed: Vec::new() };
     for name in order {
+        let Some(request) = shortened(request, allowance, asked.wasted) else {
+            let why = "not asked: what those before it used in vain leaves too little for it".to_owned();
+            asked.failed.push((name.clone(), why));
+            continue;
+        };
         let answered = match models.get(name) {
-            Ok(model) => model.sample(request, context).await,
+            Ok(model) => model.sample(&request, context).await,
             Err(error) => Err(error),
         };
         match answered {
@@ -68,6 +88,25 @@ pub(crate) async fn ask(models: &Models, order: &[String], request: &SampleReque
         }
     }
     asked
+}
+
+/// The request with an answer as long as what is left allows; `None` if that is hardly any.
+fn shortened<'a>(
+    request: &'a SampleRequest,
+    allowance: Option<Allowance>,
+    wasted: Usage,
+) -> Option<Cow<'a, SampleRequest>> {
+    let Some(allowance) = allowance.filter(|_| wasted.tokens > 0) else { return Some(Cow::Borrowed(request)) };
+    let prompt = Wish::of(request, Preferences::default()).prompt;
+    let left = allowance.tokens.saturating_sub(wasted.tokens).saturating_sub(prompt);
+    let left = u32::try_from(left).unwrap_or(u32::MAX).min(request.max_tokens);
+    (left >= SHORTEST_ANSWER.min(request.max_tokens))
+        .then(|| Cow::Owned(SampleRequest { max_tokens: left, ..request.clone() }))
+}
+
+/// The workflows on the way to a call.
+pub(crate) fn workflows(call: &CallSpec) -> Vec<String> {
+    call.route.iter().map(|hop| hop.workflow.clone()).collect()
 }
 
 impl Asked {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use antiphon_engine::{CallOutcome, ROUTE};
-use antiphon_kernel::{Action, Answer, Entry, ErrorKind, Hop, Record, Terms, Usage, ValueRef};
+use antiphon_kernel::{Action, Answer, CallSpec, Entry, ErrorKind, Hop, Record, Terms, Usage, ValueRef};
 use antiphon_models::{Models, Preferences, SampleContext, SampleRequest, mcp};
 use serde_json::{Value, json};
 
@@ -21,10 +21,11 @@ pub(crate) struct Sampling<'a> {
     pub(crate) policy: &'a SamplingPolicy,
     /// The most tokens that the answer may have.
     pub(crate) max_tokens: u64,
+    /// Whoever called can't be asked.
+    pub(crate) no_caller: bool,
     /// The way to the call that asks.
     pub(crate) route: Vec<Hop>,
-    /// The workflows on it.
-    pub(crate) workflows: Vec<String>,
+    pub(crate) call: &'a CallSpec,
     pub(crate) params: &'a Value,
 }
 
@@ -40,7 +41,13 @@ impl Sampling<'_> {
             let why = "its `sampling` does not allow it, or nobody is there who could answer";
             return CallOutcome::Failed(sample::failure(ErrorKind::Denied, why));
         }
-        let wish = Wish { workflows: self.workflows.clone(), ..Wish::of(&request, preferences.clone()) };
+        let allowance = self.call.allowance;
+        let wish = Wish {
+            workflows: sample::workflows(self.call),
+            cost_usd: allowance.and_then(|allowance| allowance.cost_usd),
+            no_caller: self.no_caller,
+            ..Wish::of(&request, preferences.clone())
+        };
         let choice = choice::choose(self.models, &self.policy.models, &wish);
         let mut sides = choice.order.split(|name| name == CALLER);
         let before = sides.next().unwrap_or_default();
@@ -59,7 +66,7 @@ impl Sampling<'_> {
             _ => (before.to_vec(), Usage::default()),
         };
         let first = order.len() == before.len() && order == before;
-        let mut asked = sample::ask(self.models, &order, &request, context).await;
+        let mut asked = sample::ask(self.models, &choice, &order, &request, allowance, context).await;
         asked.wasted = asked.wasted.and(wasted);
         let passes = matches!(asked.answer, Err(kind) if kind != ErrorKind::Template);
         if passes && first && has_caller && !context.cancelled.is_cancelled() {
@@ -112,8 +119,8 @@ impl Sampling<'_> {
             }
         };
         let usage = sample::used(&answer);
-        // What the caller said is passed on as they said it.
-        let mut passed = result.clone();
+        // What the caller said is passed on as they said it; calls that were found in its words, as what they are.
+        let mut passed = if answer.calls.is_empty() { result.clone() } else { mcp::result(&answer) };
         if let Some(fields) = passed.as_object_mut() {
             fields.retain(|key, _| matches!(key.as_str(), "role" | "content" | "model" | "stopReason"));
         }

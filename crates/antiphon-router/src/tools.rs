@@ -17,7 +17,21 @@ impl Router {
     /// Fills in the tools of a sample's request. A server that can't be asked fails the sample: its model would answer without what
     /// it was granted.
     pub(crate) async fn filled<'a>(&self, request: &'a Value, cx: &CallContext) -> Result<Cow<'a, Value>, CallFailure> {
-        let Some(entries) = request.get("tools").and_then(Value::as_array) else { return Ok(Cow::Borrowed(request)) };
+        Ok(match self.tools_of(request, cx).await? {
+            Some(tools) => {
+                let mut request = request.clone();
+                request["tools"] = tools;
+                Cow::Owned(request)
+            }
+            None => Cow::Borrowed(request),
+        })
+    }
+
+    /// The tools of a sample's request, those of servers as these describe them; `None` if there are none of servers.
+    pub(crate) async fn tools_of(&self, request: &Value, cx: &CallContext) -> Result<Option<Value>, CallFailure> {
+        let entries = request.get("tools").and_then(Value::as_array);
+        let of_server = |entry: &Value| entry.get("server").is_some();
+        let Some(entries) = entries.filter(|entries| entries.iter().any(of_server)) else { return Ok(None) };
         let mut names = BTreeSet::new();
         let mut tools = Vec::new();
         for entry in entries {
@@ -28,9 +42,7 @@ impl Router {
             };
             tools.extend(specs.into_iter().filter(|spec| names.insert(spec["name"].to_string())));
         }
-        let mut request = request.clone();
-        request["tools"] = tools.into();
-        Ok(Cow::Owned(request))
+        Ok(Some(tools.into()))
     }
 
     /// What a server says of the tools that fit a pattern.

@@ -106,7 +106,14 @@ fn spec(what: What) -> CallSpec {
         declared: None,
         deadline: None,
         route: Vec::new(),
+        tools: None,
+        allowance: None,
     }
+}
+
+/// Arguments that do not matter.
+fn nothing() -> Arc<Value> {
+    Arc::new(json!({}))
 }
 
 fn tool(server: &str, tool: &str) -> CallSpec {
@@ -143,14 +150,14 @@ fn failure(outcome: CallOutcome) -> CallFailure {
 #[tokio::test]
 async fn effect_classes_come_from_annotations_unless_the_file_says_otherwise() {
     let router = router().await;
-    let class = async |call: CallSpec| router.prepare(&run(), &call).await.unwrap().class;
+    let class = async |call: CallSpec| router.prepare(&run(), &call, nothing()).await.unwrap().class;
     assert_eq!(class(tool("good", "search")).await, EffectClass::ReadOnly);
     assert_eq!(class(tool("good", "store")).await, EffectClass::Idempotent);
     assert_eq!(class(tool("good", "send_mail")).await, EffectClass::AtMostOnce);
     assert_eq!(class(spec(What::Read { server: "good".into() })).await, EffectClass::ReadOnly);
     assert_eq!(class(spec(What::Sample { models: vec!["fast".into()] })).await, EffectClass::Idempotent);
     let declared = CallSpec { declared: Some(EffectClass::Idempotent), ..tool("good", "send_mail") };
-    let prepared = router.prepare(&run(), &declared).await.unwrap();
+    let prepared = router.prepare(&run(), &declared, nothing()).await.unwrap();
     assert_eq!((prepared.class, prepared.fingerprint.unwrap().len()), (EffectClass::Idempotent, 64));
 }
 
@@ -171,7 +178,7 @@ async fn what_can_not_be_called_says_why_before_anything_is_sent() {
             "server `ship/ci` did not start: there is no command `no-such-command` on the PATH; is it installed?",
         ),
     ] {
-        let failure = router.prepare(&run(), &call).await.unwrap_err();
+        let failure = router.prepare(&run(), &call, nothing()).await.unwrap_err();
         assert_eq!((failure.kind, failure.message.as_str(), failure.in_doubt), (kind, message, false));
     }
     let denied = failure(go(&router, &tool("good", "drop_table"), json!({}), Entry::Fresh).await);
@@ -226,11 +233,14 @@ async fn servers_are_bound_late() {
     let router = Router::new();
     let call = tool("ci", "search");
     router.set_server("ci", broken("ci"));
-    assert!(router.prepare(&run(), &call).await.is_err());
+    assert!(router.prepare(&run(), &call, nothing()).await.is_err());
     router.set_server("ci", server("ci").await);
-    assert!(router.prepare(&run(), &call).await.is_ok());
+    assert!(router.prepare(&run(), &call, nothing()).await.is_ok());
     router.retain_servers(&["other".to_owned()].into());
-    assert_eq!(router.prepare(&run(), &call).await.unwrap_err().message, "no server is named `ci`; none is configured");
+    assert_eq!(
+        router.prepare(&run(), &call, nothing()).await.unwrap_err().message,
+        "no server is named `ci`; none is configured"
+    );
 }
 
 struct Scripted {

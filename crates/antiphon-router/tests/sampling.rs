@@ -52,7 +52,7 @@ fn router(consent: Consent, names: &[&str], able: bool) -> (Router, Arc<Mutex<u3
 
 async fn go(router: &Router, params: Value, entry: Entry) -> CallOutcome {
     let call = CallSpec {
-        what: What::Sampling { server: "s".into(), max_tokens: 40 },
+        what: What::Sampling { server: "s".into(), max_tokens: 40, no_caller: false },
         args: ValueRef::inline(Value::Null),
         path: "it?ask-1".into(),
         attempt: 1,
@@ -60,6 +60,8 @@ async fn go(router: &Router, params: Value, entry: Entry) -> CallOutcome {
         declared: None,
         deadline: None,
         route: vec![Hop { workflow: "flow".into(), ..Hop::default() }],
+        tools: None,
+        allowance: None,
     };
     let run = RunInfo { id: RunId("run-1".into()), owner: Owner::local(), workflow: "flow".into() };
     let context = CallContext {

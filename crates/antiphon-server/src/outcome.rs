@@ -1,7 +1,7 @@
 //! How a run stands and ended, in the words of `tools/call`.
 
-use antiphon_engine::{Engine, EngineError, Run};
-use antiphon_kernel::{Outcome, RunView, StepPhase, StepView, ValueRef};
+use antiphon_engine::{Engine, EngineError, LIMIT, Run};
+use antiphon_kernel::{ErrorKind, Outcome, RunView, StepPhase, StepView, ValueRef};
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde_json::{Value, json};
 
@@ -11,7 +11,13 @@ use serde_json::{Value, json};
 pub(crate) async fn result(engine: &dyn Engine, run: &Run, modern: bool) -> Result<CallToolResult, EngineError> {
     match &run.view.outcome {
         Some(Outcome::Succeeded { record }) => Ok(success(output(engine, record).await?, modern)),
-        _ => Ok(failure(failure_text(run))),
+        outcome => {
+            let mut result = failure(failure_text(run));
+            if matches!(outcome, Some(Outcome::Failed { error, .. }) if error.kind == ErrorKind::Budget) {
+                result.meta.get_or_insert_default().0.insert(LIMIT.to_owned(), true.into());
+            }
+            Ok(result)
+        }
     }
 }
 

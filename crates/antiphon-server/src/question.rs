@@ -23,14 +23,20 @@ pub(crate) async fn request(
             "method": "elicitation/create",
             "params": { "mode": "url", "message": noted(message, note), "url": url, "elicitationId": question.key },
         }),
-        Asking::Sample { request } if can.sampling => match sampling::params(&*engine.value(request).await?, note) {
-            Ok(params) => json!({ "method": "sampling/createMessage", "params": params }),
-            Err(error) => {
-                tracing::debug!(key = %question.key, error, "no model can answer this");
-                return Ok(None);
+        Asking::Sample { request, tools } if can.sampling => {
+            let request = engine.request(request, tools.as_ref()).await?;
+            match sampling::params(&request, can.sampling_tools, note) {
+                Ok(params) => json!({ "method": "sampling/createMessage", "params": params }),
+                Err(error) => {
+                    tracing::debug!(key = %question.key, error, "no model can answer this");
+                    return Ok(None);
+                }
             }
+        }
+        Asking::Relayed { request, .. } if relayable(request, can) => match request.pointer("/params/tools") {
+            Some(_) if !can.sampling_tools => sampling::in_words(request),
+            _ => request.clone(),
         },
-        Asking::Relayed { request, .. } if relayable(request, can) => request.clone(),
         _ => return Ok(None),
     };
     match serde_json::from_value(request) {
@@ -54,8 +60,8 @@ pub(crate) async fn give(
     response: Value,
 ) -> Result<bool, EngineError> {
     let answer = match &question.ask {
-        Asking::Sample { request } => {
-            let request = engine.value(request).await?;
+        Asking::Sample { request, tools } => {
+            let request = engine.request(request, tools.as_ref()).await?;
             sampling::answer(&request, response).map(accepted)
         }
         Asking::Relayed { request, .. } if method(request) != "elicitation/create" => Ok(accepted(response)),
@@ -131,10 +137,7 @@ fn relayable(request: &Value, can: Answers) -> bool {
             Some("url") => can.url,
             _ => can.form,
         },
-        "sampling/createMessage" => match request.pointer("/params/tools") {
-            Some(_) => can.sampling_tools,
-            None => can.sampling,
-        },
+        "sampling/createMessage" => can.sampling,
         "roots/list" => can.roots,
         _ => false,
     }

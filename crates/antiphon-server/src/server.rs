@@ -99,6 +99,7 @@ impl Shared {
             ttl: workflow.task.ttl,
             idempotency_key: origin.idempotency_key,
             route: origin.route,
+            caller_samples: caller.answers.sampling,
         };
         self.engine.start(request).await
     }

@@ -109,6 +109,7 @@ impl Lowering<'_> {
             items.push((&each.name, list));
         }
         let verb = self.verb(step, level, items);
+        self.check_retry(verb.as_ref(), step.retry.as_ref());
         let undo = step.undo.as_ref().map(|undo| self.undo(undo, level, items));
         items.truncate(mark);
         let undo = match undo {
@@ -123,7 +124,7 @@ impl Lowering<'_> {
             when: step.when.as_ref().map(|when| when.expr.clone()),
             for_each: step.for_each.clone(),
             repeat: step.repeat.clone(),
-            retry: step.retry.clone(),
+            retry: step.retry.as_ref().map(|(retry, _)| retry.clone()),
             timeout_ms: step.timeout_ms,
             expect: step.expect.clone(),
             on_error: step.on_error.clone(),
@@ -143,7 +144,8 @@ impl Lowering<'_> {
                     self.uses.routes.insert((Party::Caller, Route::Sample));
                 }
                 let models = keys.into_iter().collect::<Option<_>>()?;
-                Verb::Sample { models, caller: *caller, request: request.clone(), max_tokens: *max_tokens }
+                let (caller, request, max_tokens) = (*caller, request.clone(), *max_tokens);
+                Verb::Sample { models, caller, request, max_tokens, tools: false }
             }
             Action::Elicit { message, form, by } => {
                 self.uses.asks = true;
@@ -172,8 +174,9 @@ impl Lowering<'_> {
 
     fn undo(&mut self, undo: &Undo, level: &Level<'_>, items: &Items<'_>) -> Option<plan::Step> {
         let verb = self.call(&undo.call, undo.effects, level, items)?;
+        self.check_retry(Some(&verb), undo.retry.as_ref());
         Some(plan::Step {
-            retry: undo.retry.clone(),
+            retry: undo.retry.as_ref().map(|(retry, _)| retry.clone()),
             timeout_ms: undo.timeout_ms,
             effects: undo.effects,
             on_doubt: undo.on_doubt,
@@ -240,6 +243,20 @@ impl Lowering<'_> {
             return None;
         }
         Some(called.callee())
+    }
+
+    /// What runs inside a run ends as its steps do: it is no more tried again as a whole than a block is.
+    fn check_retry(&mut self, verb: Option<&Verb>, retry: Option<&(plan::Retry, Place)>) {
+        let (Some(Verb::Call { target, .. }), Some((_, place))) = (verb, retry) else { return };
+        let inside = match target {
+            Target::Fixed(callee) => matches!(callee, Callee::Workflow { .. }),
+            Target::OneOf { among, .. } => among.values().all(|callee| matches!(callee, Callee::Workflow { .. })),
+        };
+        if inside {
+            let message = "a workflow or an agent is not retried as a whole";
+            let help = "give `retry` to the steps inside it that may fail, or `repeat` this one";
+            self.diagnostics.push(Diagnostic::new(WRONG_VERB, place, message).help(help));
+        }
     }
 
     /// Arguments of workflows and agents are known at load.

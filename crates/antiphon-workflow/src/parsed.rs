@@ -87,7 +87,7 @@ pub(crate) struct Step {
     pub(crate) when: Option<Condition>,
     pub(crate) for_each: Option<plan::ForEach>,
     pub(crate) repeat: Option<plan::Repeat>,
-    pub(crate) retry: Option<plan::Retry>,
+    pub(crate) retry: Option<(plan::Retry, Place)>,
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) expect: Option<Expr>,
     pub(crate) on_error: plan::OnError,
@@ -142,7 +142,7 @@ pub(crate) struct Call {
 /// An `undo`.
 pub(crate) struct Undo {
     pub(crate) call: Call,
-    pub(crate) retry: Option<plan::Retry>,
+    pub(crate) retry: Option<(plan::Retry, Place)>,
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) effects: Option<EffectClass>,
     pub(crate) on_doubt: OnDoubt,

@@ -1,6 +1,7 @@
 //! What loading yields: the workflows of a folder, and the servers, models and rules that they use.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -225,6 +226,10 @@ pub struct SamplingGrant {
     pub calls: Option<u64>,
     /// The most requests that it may make in one call.
     pub rounds: Option<u32>,
+    /// The most money that its requests may cost in one run, in US dollars.
+    pub cost_usd: Option<f64>,
+    /// For how long models may work for it in one run.
+    pub duration: Option<Duration>,
 }
 
 /// `[models.NAME]`: an OpenAI-compatible endpoint. Its texts may hold `${VAR}`; see [`crate::env`].
@@ -242,6 +247,12 @@ pub struct ModelDef {
     pub headers: BTreeMap<String, String>,
     /// The longest prompt and answer together, in tokens.
     pub context: Option<u64>,
+    /// How long it may be silent, before its answer begins and within it.
+    pub timeout: Option<Duration>,
+    /// How many of its samples run at a time; the rest wait.
+    pub concurrency: Option<NonZeroU32>,
+    /// How many requests it is sent in any minute; the rest wait.
+    pub requests_per_minute: Option<NonZeroU32>,
     /// How expensive it is, 0..=1, for `modelPreferences`.
     pub cost: Option<f64>,
     /// How fast, 0..=1.

@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use crate::code::{
     BAD_NAME, BAD_VALUE, MISSING_KEY, NO_BOUND, NO_HEADER, NO_VERB, SEVERAL_VERBS, SHADOWED, TOO_LONG, WRONG_VERB,
 };
-use crate::diagnostic::{Diagnostic, nearest};
+use crate::diagnostic::{Diagnostic, Place, nearest};
 use crate::keys::{OF_STEP, VERBS, verbs_of};
 use crate::parsed::{Body, Condition, Step, Undo};
 use crate::read::{Context, Item, Spelling, Table};
@@ -267,7 +267,7 @@ fn repeat(t: &mut Templates<'_>, item: &Item<'_>, names: &Names) -> Option<Repea
     Some(Repeat { until, max, within_ms, every_ms, exhausted })
 }
 
-fn retry(item: &Item<'_>, verb: &str) -> Option<Retry> {
+fn retry(item: &Item<'_>, verb: &str) -> Option<(Retry, Place)> {
     const KINDS: &[(&str, ErrorKind)] = &[
         ("tool", ErrorKind::Tool),
         ("rpc", ErrorKind::Rpc),
@@ -296,7 +296,7 @@ fn retry(item: &Item<'_>, verb: &str) -> Option<Retry> {
         let own = if verb == "sample" { ErrorKind::Model } else { ErrorKind::Rpc };
         BTreeSet::from([ErrorKind::Unavailable, ErrorKind::Timeout, own])
     });
-    Some(Retry { attempts: attempts?, backoff_ms, on })
+    Some((Retry { attempts: attempts?, backoff_ms, on }, item.key_place()))
 }
 
 fn on_error(t: &mut Templates<'_>, item: &Item<'_>, names: &Names) -> Option<OnError> {

@@ -1,6 +1,7 @@
 //! The tables that workflow files and `antiphon.toml` share: `[servers]`, `[models]`, `[limits]`, `[task]`; and `[serve]`.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use antiphon_kernel::LimitMode;
@@ -149,6 +150,8 @@ fn sampling(item: &Item<'_>) -> Option<SamplingGrant> {
     let limits = table.take("limits").and_then(|item| item.table());
     let limit = |key| limits.as_ref().and_then(|limits| limits.take(key)).and_then(|item| item.integer(1..=u64::MAX));
     let (tokens, calls, rounds) = (limit("tokens"), limit("calls"), limit("rounds"));
+    let cost_usd = limits.as_ref().and_then(|limits| limits.take("cost_usd")?.number(0.0..=f64::MAX));
+    let duration_ms = limits.as_ref().and_then(|limits| limits.take("duration")?.duration());
     limits.into_iter().for_each(Table::finish);
     table.finish();
     Some(SamplingGrant {
@@ -157,6 +160,8 @@ fn sampling(item: &Item<'_>) -> Option<SamplingGrant> {
         tokens,
         calls,
         rounds: rounds.and_then(|rounds| u32::try_from(rounds).ok()),
+        cost_usd,
+        duration: duration_ms.map(Duration::from_millis),
     })
 }
 
@@ -168,6 +173,12 @@ fn model(item: &Item<'_>, table: &Table<'_>) -> Option<ModelDef> {
     let score = |key| table.take(key).and_then(|item| item.number(0.0..=1.0));
     let (cost, speed, intelligence) = (score("cost"), score("speed"), score("intelligence"));
     let context = table.take("context").and_then(|item| item.integer(1..=u64::MAX));
+    let timeout = table.take("timeout").and_then(|item| item.duration()).map(Duration::from_millis);
+    let count = |key, most: u32| {
+        let count = table.take(key)?.integer(1..=most.into())?;
+        NonZeroU32::new(u32::try_from(count).ok()?)
+    };
+    let (concurrency, requests_per_minute) = (count("concurrency", 1_000), count("requests_per_minute", u32::MAX));
     let price = table.take("price").and_then(|item| {
         let table = item.table()?;
         let price = |key| table.require(key).and_then(|item| item.number(0.0..=f64::MAX));
@@ -182,6 +193,9 @@ fn model(item: &Item<'_>, table: &Table<'_>) -> Option<ModelDef> {
         api_key,
         headers: headers?,
         context,
+        timeout,
+        concurrency,
+        requests_per_minute,
         cost,
         speed,
         intelligence,

@@ -124,6 +124,8 @@ impl<'a> Environment<'a> {
             tokens: grant.tokens,
             calls: grant.calls,
             rounds: grant.rounds,
+            cost_usd: grant.cost_usd,
+            duration: grant.duration,
         });
         grant.unwrap_or_default()
     }
@@ -168,6 +170,9 @@ impl<'a> Environment<'a> {
             config.intelligence = def.intelligence.unwrap_or(config.intelligence);
             config.price = def.price.map(|price| Price { input: price.input, output: price.output });
             config.max_context = def.context;
+            config.timeout = def.timeout.unwrap_or(config.timeout);
+            config.concurrency = def.concurrency.map_or(config.concurrency, |most| most.get() as usize);
+            config.requests_per_minute = def.requests_per_minute;
             Ok(config)
         };
         let config = build().map_err(|error| wrong(&error))?;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use antiphon_engine::{CallContext, CallFailure, CallOutcome, Effects, Prepared, RouteKey, RunId, RunInfo};
 use antiphon_kernel::{CallSpec, Entry, ErrorKind, What};
-use antiphon_models::Models;
+use antiphon_models::{Models, OpenAiModel};
 use antiphon_router::Router;
 use antiphon_workflow::{Project, Transport, Workflow};
 use async_trait::async_trait;
@@ -43,6 +43,18 @@ const AUTO: &str = "auto";
 struct Bound {
     servers: BTreeSet<String>,
     models: Models,
+    /// Those among them that are declared.
+    declared: BTreeMap<String, Arc<OpenAiModel>>,
+}
+
+impl Bound {
+    /// One that is declared as it was stays: whoever asks it keeps its pace, in whichever run.
+    fn declare(&mut self, key: &str, model: Arc<OpenAiModel>) {
+        if self.declared.get(key).is_none_or(|known| !known.config().same_as(model.config())) {
+            self.models.insert(key, model.clone());
+            self.declared.insert(key.to_owned(), model);
+        }
+    }
 }
 
 impl World {
@@ -154,10 +166,10 @@ impl World {
         let wanted: BTreeSet<&String> = models.iter().chain(granted).collect();
         for (key, def) in &project.models {
             match environment.model(key, def) {
-                Ok(model) if wanted.contains(key) => bound.models.insert(key.clone(), model),
+                Ok(model) if wanted.contains(key) => bound.declare(key, model),
                 Err(fault) if wanted.contains(key) => return Err(fault),
                 // Whoever is chosen from must be ready.
-                Ok(model) if wanted.contains(&AUTO.to_owned()) => bound.models.insert(key.clone(), model),
+                Ok(model) if wanted.contains(&AUTO.to_owned()) => bound.declare(key, model),
                 Err(fault) => tracing::debug!(model = key, "is not among those to choose from: {}", fault.message()),
                 Ok(_) => {}
             }
@@ -242,9 +254,9 @@ impl World {
 
 #[async_trait]
 impl Effects for World {
-    async fn prepare(&self, run: &RunInfo, call: &CallSpec) -> Result<Prepared, CallFailure> {
-        self.ready(run, call, &Value::Null)?;
-        self.router.prepare(run, call).await
+    async fn prepare(&self, run: &RunInfo, call: &CallSpec, args: Arc<Value>) -> Result<Prepared, CallFailure> {
+        self.ready(run, call, &args)?;
+        self.router.prepare(run, call, args).await
     }
 
     async fn run(

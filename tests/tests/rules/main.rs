@@ -2,9 +2,11 @@
 //! `for_each`, questions, doubt and cancelling. Real files, the real kernel, a scripted world and a clock that jumps.
 //!
 //! The world's tools: `t.ok` returns its arguments, `t.fail` reports an error, `t.flaky` fails once for each step, `t.lost` loses its
-//! answer, `t.hang` never answers. None is annotated, so none may be repeated unasked unless the file says so.
+//! answer, `t.hang` never answers; `t.think` asks a model first, `t.polite` may once a person has agreed, `t.poor` for a hundred tokens,
+//! `t.sneak` may not. The model `m` answers, `down` does not. None is annotated, so none may be repeated unasked unless the file says so.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 
+mod sampling;
 mod world;
 
 use antiphon_kernel::{EventKind, Outcome};
@@ -740,7 +742,7 @@ const CASES: &[Case] = &[
 #[test]
 fn running_and_ending() {
     let mut wrong = Vec::new();
-    for case in CASES {
+    for case in CASES.iter().chain(sampling::CASES) {
         let mut world = World::new(case);
         world.start();
         let expected = format!("{}\n  {}\n  {}", case.ends, case.steps, case.calls);
@@ -749,7 +751,13 @@ fn running_and_ending() {
             wrong.push(format!("{}\n expected {expected}\n found    {found}", case.name));
         }
     }
-    assert!(wrong.is_empty(), "{} of {} cases differ:\n\n{}", wrong.len(), CASES.len(), wrong.join("\n\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} of {} cases differ:\n\n{}",
+        wrong.len(),
+        CASES.len() + sampling::CASES.len(),
+        wrong.join("\n\n")
+    );
 }
 
 /// Cancelling: calls in flight get a grace, what succeeded is undone, the unknown is listed.

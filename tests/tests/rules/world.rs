@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use antiphon_kernel::{
-    Action, Answer, Command, EffectClass, ErrorKind, Event, EventKind, Outcome, RunView, State, ValueRef, What, expr,
-    step, view,
+    Action, Answer, Command, EffectClass, Entry, ErrorKind, Event, EventKind, Outcome, RunView, SamplingTerms, State,
+    Terms, Usage, ValueRef, What, expr, step, view,
 };
 use antiphon_tests::plan;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ pub struct World {
     plan: antiphon_kernel::Plan,
     state: State,
     now: u64,
-    calls: Vec<(String, antiphon_kernel::CallSpec)>,
+    calls: Vec<(String, antiphon_kernel::CallSpec, Entry)>,
     timers: BTreeMap<(u64, String), ()>,
     answers: BTreeMap<String, Value>,
     log: Vec<String>,
@@ -26,7 +26,8 @@ pub struct World {
 
 impl World {
     pub fn new(case: &Case) -> Self {
-        let file = format!("[servers.t]\ncommand = \"tools\"\n{}", case.file);
+        let model = |name| format!("[models.{name}]\nbase_url = \"http://127.0.0.1:9/v1\"\nmodel = \"m\"\n");
+        let file = format!("[servers.t]\ncommand = \"tools\"\n{}{}{}", model("m"), model("down"), case.file);
         Self {
             plan: plan(&file),
             state: State::default(),
@@ -45,7 +46,12 @@ impl World {
     }
 
     pub fn start(&mut self) {
-        self.feed(EventKind::Started { key: "key".to_owned(), input: ValueRef::inline(json!({})), route: Vec::new() });
+        self.feed(EventKind::Started {
+            key: "key".to_owned(),
+            input: ValueRef::inline(json!({})),
+            route: Vec::new(),
+            caller_samples: true,
+        });
         self.go_on();
     }
 
@@ -70,9 +76,9 @@ impl World {
                 }
                 Command::Prepare { op, call } => {
                     let class = call.declared.unwrap_or(EffectClass::AtMostOnce);
-                    self.feed(EventKind::Prepared { op, class, fingerprint: None, price: None });
+                    self.feed(EventKind::Prepared { op, class, fingerprint: None, price: None, tools: None });
                 }
-                Command::Call { op, call, .. } => self.calls.push((op, call)),
+                Command::Call { op, call, entry, .. } => self.calls.push((op, call, entry)),
                 Command::Timer { op, due } => {
                     self.timers.insert((due, op), ());
                 }
@@ -95,10 +101,23 @@ impl World {
     /// Until nothing is owed but what hangs.
     pub fn go_on(&mut self) {
         loop {
-            let ready = self.calls.iter().position(|(op, call)| !self.log.contains(op) || !hangs(call));
+            let ready = self.calls.iter().position(|(op, call, _)| !self.log.contains(op) || !hangs(call));
             if let Some(position) = ready {
-                let (op, call) = self.calls[position].clone();
-                let What::Tool { tool, .. } = &call.what else { panic!("only tools here") };
+                let (op, call, entry) = self.calls[position].clone();
+                let What::Tool { tool, .. } = &call.what else {
+                    self.calls.remove(position);
+                    self.sample(op, &call.what);
+                    continue;
+                };
+                if let Entry::Answers { answers, .. } = entry {
+                    // What it asked for is all that it wants.
+                    self.calls.remove(position);
+                    let said = answers.values().filter_map(|answer| answer.content.as_ref());
+                    let said: Vec<&str> = said.filter_map(|said| said["content"]["text"].as_str()).collect();
+                    let record = ValueRef::inline(json!({ "output": said.join(" ") }));
+                    self.feed(EventKind::Done { op, record, usage: None });
+                    continue;
+                }
                 let args = call.args.as_inline().expect("small").clone();
                 self.log.push(op.clone());
                 self.log.push(format!("={tool}({})", args.get("v").map(Value::to_string).unwrap_or_default()));
@@ -114,6 +133,7 @@ impl World {
                     usage: None,
                 };
                 let event = match tool.as_str() {
+                    "think" | "polite" | "sneak" | "poor" => self.asks_a_model(&op, tool),
                     "fail" => failed(ErrorKind::Tool, false),
                     "lost" => failed(ErrorKind::Unavailable, true),
                     "flaky" if !self.failed_once.contains(&call.path) => {
@@ -133,6 +153,50 @@ impl World {
                 return;
             }
         }
+    }
+
+    /// A tool that asks a model before it answers, on terms of its server's.
+    fn asks_a_model(&self, op: &str, tool: &str) -> EventKind {
+        let terms = SamplingTerms {
+            asks: tool == "polite",
+            models: vec!["m".to_owned()],
+            max_tokens: 50,
+            tokens: (tool == "poor").then_some(100),
+            calls: None,
+            rounds: 1,
+            cost_usd: None,
+            duration_ms: None,
+            price: None,
+        };
+        let message = json!({ "role": "user", "content": { "type": "text", "text": format!("from {op}") } });
+        let params = json!({ "messages": [message], "maxTokens": 50 });
+        EventKind::NeedsInput {
+            op: op.to_owned(),
+            requests: [("q".to_owned(), json!({ "method": "sampling/createMessage", "params": params }))].into(),
+            state: None,
+            terms: Terms { elicitation_asks: false, sampling: (tool != "sneak").then_some(terms) },
+        }
+    }
+
+    /// The model `down` is not there; all others answer, and say that they used forty tokens.
+    fn sample(&mut self, op: String, what: &What) {
+        let asked = match what {
+            What::Sample { models } => models.join(" "),
+            What::Sampling { server, .. } => server.clone(),
+            What::Tool { .. } | What::Read { .. } => panic!("neither asks a model"),
+        };
+        let who = asked.rsplit('/').next().unwrap();
+        self.log.push(format!("=sample({who})"));
+        if who == "down" {
+            let message = "scripted".to_owned();
+            return self.feed(EventKind::Failed { op, kind: ErrorKind::Model, message, in_doubt: false, usage: None });
+        }
+        let output = match what {
+            What::Sampling { .. } => json!({ "role": "assistant", "content": { "type": "text", "text": "teal" } }),
+            _ => json!("teal"),
+        };
+        let usage = Some(Usage { tokens: 40, cost_usd: 0.0 });
+        self.feed(EventKind::Done { op, record: ValueRef::inline(json!({ "output": output })), usage });
     }
 
     pub fn view(&self) -> RunView {

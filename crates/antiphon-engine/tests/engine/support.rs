@@ -86,12 +86,17 @@ fn done(output: impl Into<Value>) -> CallOutcome {
 
 #[async_trait]
 impl Effects for World {
-    async fn prepare(&self, _run: &RunInfo, call: &CallSpec) -> Result<Prepared, CallFailure> {
+    async fn prepare(&self, _run: &RunInfo, call: &CallSpec, _: Arc<Value>) -> Result<Prepared, CallFailure> {
         self.prepared.lock().unwrap().push(call.path.clone());
         if matches!(&call.what, What::Tool { tool, .. } if tool == "slow") {
             self.preparations.acquire().await.unwrap().forget();
         }
-        Ok(Prepared { class: call.declared.unwrap_or(EffectClass::AtMostOnce), fingerprint: None, price: None })
+        Ok(Prepared {
+            class: call.declared.unwrap_or(EffectClass::AtMostOnce),
+            fingerprint: None,
+            price: None,
+            tools: None,
+        })
     }
 
     async fn run(
@@ -249,6 +254,7 @@ pub fn request(plan: &Arc<Plan>) -> StartRun {
         ttl: Duration::from_secs(3_600),
         idempotency_key: None,
         route: Vec::new(),
+        caller_samples: true,
     }
 }
 

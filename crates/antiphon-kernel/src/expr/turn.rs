@@ -7,6 +7,9 @@ use serde_json::{Map, Value as Json, json};
 use super::value::json_text;
 use crate::Function;
 
+/// About how many bytes of text a token is.
+const BYTES_OF_TOKEN: u64 = 4;
+
 /// Applies a function. Entries that are missing count as null.
 pub(super) fn apply(function: Function, entries: Map<String, Json>) -> Json {
     match function {
@@ -32,6 +35,7 @@ fn turn(mut entries: Map<String, Json>) -> Json {
         return json!({ "active": active, "done": true, "answer": answer, "messages": messages });
     }
     let (results, errors, handoffs) = (take("results"), list(take("errors")), take("handoffs"));
+    let most = take("max_result_tokens").as_u64();
     let has_tools = !results.is_null();
     let mut results = list(results).into_iter();
     messages.push(json!({ "role": "assistant", "content": text, "tool_calls": calls }));
@@ -57,10 +61,26 @@ fn turn(mut entries: Map<String, Json>) -> Json {
                 }
             }
         };
+        let content = match most {
+            Some(most) => cut(content, most),
+            None => content,
+        };
         messages
             .push(json!({ "role": "tool", "id": call["id"], "name": name, "content": content, "is_error": is_error }));
     }
     json!({ "active": active, "done": false, "answer": null, "messages": messages })
+}
+
+/// As much of a result as a conversation takes, and a word on what is missing.
+fn cut(mut text: String, most: u64) -> String {
+    let most = usize::try_from(most.saturating_mul(BYTES_OF_TOKEN)).unwrap_or(usize::MAX);
+    let all = text.len();
+    if all > most {
+        text.truncate(text.floor_char_boundary(most));
+        let left_out = all - text.len();
+        text.push_str(&format!("\n[cut: {left_out} of {all} bytes are left out here (`max_result_tokens`)]"));
+    }
+    text
 }
 
 fn list(value: Json) -> Vec<Json> {

@@ -29,8 +29,11 @@ impl Run<'_> {
     }
 
     /// Lets the caller's model answer a sample.
-    pub(super) fn ask_caller(&mut self, spot: &Spot, request: ValueRef) {
-        self.ask_step(spot, By::Anyone, Asking::Sample { request });
+    pub(super) fn ask_caller(&mut self, spot: &Spot) {
+        let Some(iteration) = self.iteration(spot) else { return };
+        let request = iteration.args.clone().unwrap_or_else(|| ValueRef::inline(Value::Null));
+        let tools = iteration.tools.clone();
+        self.ask_step(spot, By::Anyone, Asking::Sample { request, tools });
     }
 
     /// A call in flight asks through a pushed request.
@@ -120,6 +123,9 @@ impl Run<'_> {
         self.drop_attempt_timer(spot);
         let Some(step) = self.step_of(spot) else { return };
         let sample = matches!(step.verb, Verb::Sample { .. });
+        if sample {
+            self.settle_answer(spot, answer);
+        }
         if answer.action == Action::Accept {
             let record = match &answer.content {
                 Some(content) if sample => sampled(content),
@@ -163,8 +169,12 @@ fn sampled(result: &Value) -> Value {
     let text = text.join("\n");
     let model = result.get("model");
     // Whoever took the answer has read it by the step's `choose` or `schema`, if it has one.
-    match result.get("output") {
+    let mut record = match result.get("output") {
         Some(output) => json!({ "output": output, "text": text, "blocks": blocks, "model": model }),
         None => json!({ "output": text, "blocks": blocks, "model": model }),
+    };
+    if let Some(calls) = result.get("calls") {
+        record["calls"] = calls.clone();
     }
+    record
 }

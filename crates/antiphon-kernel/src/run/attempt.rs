@@ -123,10 +123,7 @@ impl Run<'_> {
         match (&step.verb, callee) {
             (Verb::Call { .. }, Some(Callee::Workflow { name })) => self.enter_workflow(spot, name, args),
             (Verb::Call { .. }, _) => self.prepare(spot),
-            (Verb::Sample { models, caller, .. }, _) => match models.is_empty() && *caller {
-                true => self.ask_caller(spot, args),
-                false => self.sample(spot),
-            },
+            (Verb::Sample { .. }, _) => self.sample(spot),
             (Verb::Read { .. }, _) => self.read(spot),
             (Verb::Elicit { form, by, .. }, _) => {
                 let text = |value: Option<&serde_json::Value>| {
@@ -278,6 +275,7 @@ impl Run<'_> {
     pub(super) fn abandon(&mut self, spot: &Spot) {
         let ops: Vec<String> =
             self.state.ops.iter().filter(|(_, op)| op.spot == *spot).map(|(id, _)| id.clone()).collect();
+        let mut called = false;
         for id in ops {
             // The bound of a `repeat` outlives its attempts, and samplings have a way of their own to end.
             let purpose = self.state.ops.get(&id).map(|op| op.purpose);
@@ -286,6 +284,7 @@ impl Run<'_> {
             }
             match self.take(&id).map(|op| op.purpose) {
                 Some(Purpose::Call { .. }) => {
+                    called = true;
                     self.forfeit(spot);
                     self.out.push(Command::CancelCall { op: id });
                 }
@@ -294,6 +293,9 @@ impl Run<'_> {
                 }
                 _ => {}
             }
+        }
+        if !called {
+            self.cancel_task(spot);
         }
         self.withdraw_of(spot);
     }

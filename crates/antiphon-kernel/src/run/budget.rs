@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::Run;
-use super::state::{Parked, Phase, Reserved, Spot, Wanted};
-use crate::{ErrorKind, LimitMode, Price, Source, StepError, Usage, ValueRef, Verb};
+use super::state::{Iteration, Parked, Phase, Reserved, Spot, State, Wanted};
+use crate::{Allowance, Answer, ErrorKind, LimitMode, Price, Source, StepError, Usage, ValueRef, Verb};
 
 /// An answer of fewer tokens is not worth asking for, unless no more were wanted.
 const SHORTEST_ANSWER: u64 = 16;
@@ -66,11 +66,30 @@ impl Run<'_> {
             return Reserved::default();
         };
         let Some(iteration) = self.iteration(spot) else { return Reserved::default() };
-        let prompt = iteration.args.as_ref().map_or(0, |args| tokens(bytes(args)));
-        Reserved::of(prompt, *max_tokens, mended(&request.source), iteration.price)
+        // What the caller's model charges is the caller's.
+        let price = iteration.price.filter(|_| !iteration.passed_on);
+        Reserved::of(prompt_of(iteration), *max_tokens, mended(&request.source), price)
     }
 
-    /// Whether the run has so much left.
+    /// What a sample used that whoever called has answered, or has not: nobody counted it.
+    pub(super) fn settle_answer(&mut self, spot: &Spot, answer: &Answer) {
+        let prompt = self.iteration(spot).map_or(0, |iteration| prompt_of(iteration));
+        let said = answer.content.as_ref().and_then(|said| said.get("content"));
+        let used = said.map_or(0, |said| prompt + tokens(length(said)));
+        self.settle_usage(spot, Usage { tokens: used, cost_usd: 0.0 });
+    }
+
+    /// Whether something is set aside for an attempt.
+    pub(super) fn has_reserved(&mut self, spot: &Spot) -> bool {
+        self.iteration(spot).is_some_and(|iteration| iteration.reserved.tokens > 0)
+    }
+
+    pub(super) fn enforces(&self) -> bool {
+        self.plan.limits.mode == LimitMode::Enforce
+    }
+
+    /// Whether the run has so much left. When what the dearest model would cost is more than that, whoever is asked has to fit
+    /// into it.
     fn fit(&mut self, wanted: Reserved) -> Fit {
         let limits = &self.plan.limits;
         let (used, reserved) = (self.state.used, self.state.reserved);
@@ -87,23 +106,16 @@ impl Run<'_> {
                 return Fit::Never(error);
             }
         }
-        if let Some(limit) = limits.cost_usd {
-            if used.cost_usd + reserved.cost_usd + wanted.cost_usd > limit
-                && used.cost_usd + wanted.cost_usd <= limit
-                && limits.mode == LimitMode::Enforce
-            {
-                return Fit::Later;
-            }
-            if used.cost_usd + wanted.cost_usd > limit || used.cost_usd >= limit {
-                let message = format!(
-                    "the sample may cost {:.4} US dollars, and {:.4} of {limit} are left (`limits.cost_usd`)",
-                    wanted.cost_usd,
-                    limit - used.cost_usd
-                );
-                if let Err(error) = self.over("cost_usd", message) {
-                    return Fit::Never(error);
-                }
-            }
+        let Some(limit) = limits.cost_usd else { return Fit::Now(wanted) };
+        if self.enforces() {
+            return wanted.within(limit - used.cost_usd, reserved.cost_usd);
+        }
+        if used.cost_usd + wanted.cost_usd > limit {
+            let (cost, left) = (wanted.cost_usd, limit - used.cost_usd);
+            let message = format!(
+                "the sample may cost {cost:.4} US dollars, and {left:.4} of {limit} are left (`limits.cost_usd`)"
+            );
+            self.state.overrun.entry("cost_usd".to_owned()).or_insert(message);
         }
         Fit::Now(wanted)
     }
@@ -123,6 +135,10 @@ impl Run<'_> {
         if terms.calls.is_some_and(|limit| edge.calls >= limit) {
             return never(format!("all {} samples of this server are used (`sampling.limits.calls`)", edge.calls));
         }
+        if self.working_left_of(&wanted.server, terms.duration_ms) == Some(0) {
+            let worked = edge.working_ms;
+            return never(format!("models have worked {worked} ms for this server (`sampling.limits.duration`)"));
+        }
         let whole = reserved(answer);
         let of_edge = terms.tokens.map_or(u64::MAX, |limit| limit.saturating_sub(edge.tokens));
         if whole.tokens + edge.reserved_tokens > of_edge && edge.reserved_tokens > 0 {
@@ -141,7 +157,11 @@ impl Run<'_> {
             let limit = if of_edge <= of_run { "sampling.limits.tokens" } else { "limits.tokens" };
             return never(format!("it may use {} tokens, and {left} are left (`{limit}`)", whole.tokens));
         }
-        (self.fit(reserved(granted)), granted)
+        let of_run = self.fit(reserved(granted));
+        match (of_run, terms.cost_usd) {
+            (Fit::Now(wanted), Some(limit)) => (wanted.within(limit - edge.cost_usd, edge.reserved_cost_usd), granted),
+            (fit, _) => (fit, granted),
+        }
     }
 
     pub(super) fn set_aside(&mut self, reserved: Reserved) {
@@ -236,10 +256,46 @@ impl Run<'_> {
             }
             _ => {}
         }
+        let State { edges, samplings, ops, now, .. } = &mut *self.state;
+        for (server, edge) in edges {
+            let working = samplings.iter().any(|(op, one)| one.wanted.server == *server && ops.contains_key(op));
+            match (working, edge.working_since) {
+                (true, None) => edge.working_since = Some(*now),
+                (false, Some(since)) => {
+                    edge.working_ms += now.saturating_sub(since);
+                    edge.working_since = None;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Milliseconds that models may still work for a server, if that is limited.
+    pub(super) fn working_left_of(&self, server: &str, limit: Option<u64>) -> Option<u64> {
+        let edge = self.state.edges.get(server);
+        let running = edge.and_then(|edge| edge.working_since).map_or(0, |since| self.state.now.saturating_sub(since));
+        Some(limit?.saturating_sub(edge.map_or(0, |edge| edge.working_ms) + running))
     }
 }
 
 impl Reserved {
+    /// As whoever makes the call is told; `None` if nothing is set aside.
+    pub(super) fn allowance(self) -> Option<Allowance> {
+        let cost_usd = self.capped.then_some(self.cost_usd);
+        (self.tokens > 0).then_some(Allowance { tokens: self.tokens, cost_usd })
+    }
+
+    /// The same within what money is left, of which others may need some.
+    fn within(self, left: f64, reserved: f64) -> Fit {
+        if self.cost_usd <= left - reserved {
+            return Fit::Now(self);
+        }
+        if reserved > 0.0 {
+            return Fit::Later;
+        }
+        Fit::Now(Self { cost_usd: left.max(0.0), capped: true, ..self })
+    }
+
     /// For a prompt and an answer of so many tokens. An answer that may have to be `mended` is asked for twice, and the second
     /// time the first one is part of the prompt.
     fn of(prompt: u64, answer: u64, mended: bool, price: Option<Price>) -> Self {
@@ -247,7 +303,7 @@ impl Reserved {
         let price = price.unwrap_or_default();
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let cost_usd = (read as f64 * price.input + written as f64 * price.output) / 1e6;
-        Self { tokens: read.saturating_add(written), cost_usd }
+        Self { tokens: read.saturating_add(written), cost_usd, capped: false }
     }
 }
 
@@ -270,6 +326,12 @@ fn mended(request: &Source) -> bool {
 
 pub(super) fn spent(message: String) -> StepError {
     StepError { kind: ErrorKind::Budget, message }
+}
+
+/// About how many tokens a sample's model reads.
+fn prompt_of(iteration: &Iteration) -> u64 {
+    let read = [&iteration.args, &iteration.tools];
+    tokens(read.into_iter().flatten().map(bytes).sum())
 }
 
 /// About how many tokens so many bytes of text are.

@@ -23,6 +23,8 @@ impl Run<'_> {
     fn spec(&mut self, spot: &Spot, what: What) -> Option<CallSpec> {
         let step = self.step_of(spot)?;
         let (path, deadline, route) = (self.path(spot), self.deadline(spot), self.hops(&spot.scope));
+        let allowance = self.iteration(spot).and_then(|iteration| iteration.reserved.allowance());
+        let allowance = allowance.filter(|_| self.enforces());
         let iteration = self.iteration(spot)?;
         Some(CallSpec {
             what,
@@ -33,6 +35,8 @@ impl Run<'_> {
             declared: step.effects,
             deadline,
             route,
+            tools: iteration.tools.clone(),
+            allowance,
         })
     }
 
@@ -75,11 +79,12 @@ impl Run<'_> {
         self.owe(op.clone(), spot.clone(), Purpose::Prepare, Command::Prepare { op, call });
     }
 
-    pub(super) fn prepared(&mut self, spot: &Spot, class: EffectClass, price: Option<Price>) {
+    pub(super) fn prepared(&mut self, spot: &Spot, class: EffectClass, price: Option<Price>, tools: Option<ValueRef>) {
         let sample = self.step_of(spot).is_some_and(|step| matches!(step.verb, Verb::Sample { .. }));
         if let Some(iteration) = self.iteration(spot) {
             iteration.class = Some(class);
             iteration.price = Some(price.unwrap_or_default());
+            iteration.tools = tools;
         }
         match sample {
             true => self.sample(spot),
@@ -98,9 +103,18 @@ impl Run<'_> {
     }
 
     pub(super) fn sample(&mut self, spot: &Spot) {
-        // Where money is limited, the prices come first.
-        let priced = self.plan.limits.cost_usd.is_none() || self.iteration(spot).is_some_and(|i| i.price.is_some());
-        if !priced {
+        let Some(Verb::Sample { models, caller, tools, .. }) = self.step_of(spot).map(|step| &step.verb) else {
+            return;
+        };
+        let Some(iteration) = self.iteration(spot) else { return };
+        let to_caller = iteration.passed_on || (models.is_empty() && *caller);
+        let prepared = iteration.price.is_some();
+        if to_caller && self.state.no_caller {
+            let message = "whoever called was to answer, and can't sample".to_owned();
+            return self.fail_iteration(spot, StepError { kind: ErrorKind::Unavailable, message });
+        }
+        // Prices and tools come first, where they count.
+        if !prepared && (*tools || (self.plan.limits.cost_usd.is_some() && !to_caller)) {
             return self.owe_prepare(spot);
         }
         match self.reserve(spot) {
@@ -115,7 +129,22 @@ impl Run<'_> {
         if let Some(iteration) = self.iteration(spot) {
             iteration.class = Some(EffectClass::Idempotent);
         }
-        self.call(spot, Entry::Fresh);
+        match to_caller {
+            true => self.ask_caller(spot),
+            false => self.call(spot, Entry::Fresh),
+        }
+    }
+
+    /// No model of ours has answered a sample: whoever called is asked, if they can.
+    fn pass_on(&mut self, spot: &Spot, mut error: StepError) {
+        if self.state.no_caller {
+            error.message.push_str("; whoever called would be next, and can't sample");
+            return self.fail_iteration(spot, error);
+        }
+        if let Some(iteration) = self.iteration(spot) {
+            iteration.passed_on = true;
+        }
+        self.sample(spot);
     }
 
     fn call(&mut self, spot: &Spot, entry: Entry) {
@@ -278,14 +307,19 @@ impl Run<'_> {
             let op = format!("{}!backoff", self.attempt_path(spot));
             return self.timer(op, spot, Purpose::Backoff, backoff);
         }
-        if let (Verb::Sample { caller: true, models, .. }, ErrorKind::Model | ErrorKind::Unavailable) =
-            (&step.verb, kind)
-            && !models.is_empty()
-        {
-            let args = iteration.args.clone().unwrap_or_else(|| ValueRef::inline(Value::Null));
-            return self.ask_caller(spot, args);
+        let no_model = matches!(kind, ErrorKind::Model | ErrorKind::Unavailable | ErrorKind::Budget);
+        if matches!(step.verb, Verb::Sample { caller: true, .. }) && no_model && !iteration.passed_on {
+            return self.pass_on(spot, error);
         }
         self.fail_iteration(spot, error);
+    }
+
+    /// The server of a call that became a task is told that nobody waits for it any more.
+    pub(super) fn cancel_task(&mut self, spot: &Spot) {
+        let Some(handle) = self.iteration(spot).and_then(|iteration| iteration.handle.take()) else { return };
+        let Some(call) = self.spec_of(spot) else { return };
+        let (op, entry) = (format!("{}!cancel", self.attempt_path(spot)), Entry::Cancel { handle });
+        self.out.push(Command::Call { op, call, class: EffectClass::Idempotent, entry });
     }
 
     /// It may have happened. What then?

@@ -18,7 +18,7 @@ mod schedule;
 mod show;
 mod state;
 
-use crate::{Command, ErrorKind, Event, EventKind, Hop, Outcome, Plan, ValueRef};
+use crate::{Command, Entry, ErrorKind, Event, EventKind, Hop, Outcome, Plan, ValueRef};
 
 pub use show::view;
 pub use state::State;
@@ -49,15 +49,18 @@ impl Run<'_> {
             return;
         }
         match event {
-            EventKind::Started { key, input, route } => self.start(key, input, route),
+            EventKind::Started { key, input, route, caller_samples } => {
+                self.state.no_caller = !caller_samples;
+                self.start(key, input, route);
+            }
             EventKind::Evaluated { op, results } => {
                 if let Some(op) = self.take(op) {
                     self.evaluated(op, results);
                 }
             }
-            EventKind::Prepared { op, class, price, .. } => {
+            EventKind::Prepared { op, class, price, tools, .. } => {
                 if let Some(op) = self.take(op) {
-                    self.prepared(&op.spot, *class, *price);
+                    self.prepared(&op.spot, *class, *price, tools.clone());
                 }
             }
             EventKind::Done { op: id, record, usage } => {
@@ -118,7 +121,8 @@ impl Run<'_> {
         let root = self.plan.root.clone();
         let depth = u32::try_from(route.len()).unwrap_or(u32::MAX).saturating_add(1);
         if depth > self.plan.limits.depth {
-            let names: Vec<&str> = route.iter().map(|hop| hop.workflow.as_str()).chain([root.as_str()]).collect();
+            let own = self.plan.workflows.get(&root).and_then(|workflow| workflow.agent.as_deref()).unwrap_or(&root);
+            let names: Vec<&str> = route.iter().map(|hop| hop.workflow.as_str()).chain([own]).collect();
             let error = self.too_deep(&names.join(" → "));
             return self.finish(Outcome::Failed { path: None, error });
         }
@@ -157,6 +161,7 @@ impl Run<'_> {
     /// After a crash: everything owed is asked for again. A call that must not be repeated is in doubt.
     fn resume(&mut self) {
         self.state.working_since = None;
+        self.state.edges.values_mut().for_each(|edge| edge.working_since = None);
         for (id, op) in self.state.ops.clone() {
             match op.purpose {
                 // What came before it has dropped it.
@@ -165,6 +170,15 @@ impl Run<'_> {
                     self.take(&id);
                     let message = "the run was interrupted while the call was under way".to_owned();
                     self.call_failed(&op.spot, ErrorKind::Unavailable, message, true);
+                }
+                // Nobody will say what it used: that counts as used, and what is left has to do.
+                Purpose::Call { .. } if self.has_reserved(&op.spot) => {
+                    self.take(&id);
+                    self.forfeit(&op.spot);
+                    self.sample(&op.spot);
+                }
+                Purpose::Sampling if matches!(op.command, Some(Command::Call { entry: Entry::Fresh, .. })) => {
+                    self.sampling_lost(&id);
                 }
                 Purpose::Call { .. } => {
                     self.ask_again(&op.spot, op.command.as_ref());

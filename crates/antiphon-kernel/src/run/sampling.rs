@@ -149,6 +149,7 @@ impl Run<'_> {
         let edge = self.edge(&wanted.server);
         edge.calls += 1;
         edge.reserved_tokens += reserved.tokens;
+        edge.reserved_cost_usd += reserved.cost_usd;
         let op = wanted.key.clone();
         let sampling = Sampling { wanted, reserved, max_tokens, started_at: self.state.now, asked: Asked::default() };
         self.owe_sampling(&sampling, Entry::Fresh);
@@ -157,15 +158,23 @@ impl Run<'_> {
 
     fn owe_sampling(&mut self, sampling: &Sampling, entry: Entry) {
         let Wanted { key, path, spot, server, request, .. } = &sampling.wanted;
+        let limit = sampling.wanted.terms.sampling.as_ref().and_then(|terms| terms.duration_ms);
+        let working_left = self.working_left_of(server, limit).map(|left| self.state.now.saturating_add(left));
+        let no_caller = self.state.no_caller;
         let call = CallSpec {
-            what: What::Sampling { server: server.clone(), max_tokens: sampling.max_tokens },
+            what: What::Sampling { server: server.clone(), max_tokens: sampling.max_tokens, no_caller },
             args: ValueRef::inline(request.get("params").cloned().unwrap_or_default()),
             path: path.clone(),
             attempt: 1,
             key: key.clone(),
             declared: None,
-            deadline: self.deadline(spot),
+            deadline: self.deadline(spot).into_iter().chain(working_left).min(),
             route: self.hops(&spot.scope),
+            tools: None,
+            allowance: sampling
+                .reserved
+                .allowance()
+                .filter(|allowance| self.enforces() || allowance.cost_usd.is_some()),
         };
         let command = Command::Call { op: key.clone(), call, class: EffectClass::Idempotent, entry };
         self.owe(key.clone(), spot.clone(), Purpose::Sampling, command);
@@ -191,6 +200,14 @@ impl Run<'_> {
         let lost = if kind == ErrorKind::Timeout { sampling.reserved.into() } else { Usage::default() };
         self.settle_sampling(&sampling, usage.unwrap_or(lost));
         self.refuse(sampling.wanted, StepError { kind, message: message.to_owned() });
+    }
+
+    /// It was under way when the driver went away.
+    pub(super) fn sampling_lost(&mut self, op: &str) {
+        self.take(op);
+        let Some(sampling) = self.state.samplings.remove(op) else { return };
+        self.settle_sampling(&sampling, sampling.reserved.into());
+        self.dispatch_sampling(sampling.wanted);
     }
 
     /// A sampling needs answers: of the caller's model.
@@ -231,7 +248,10 @@ impl Run<'_> {
         self.use_up(usage);
         let edge = self.edge(&sampling.wanted.server);
         edge.reserved_tokens = edge.reserved_tokens.saturating_sub(sampling.reserved.tokens);
+        let reserved = edge.reserved_cost_usd - sampling.reserved.cost_usd;
+        edge.reserved_cost_usd = if edge.reserved_tokens == 0 { 0.0 } else { reserved.max(0.0) };
         edge.tokens += usage.tokens;
+        edge.cost_usd += usage.cost_usd;
     }
 
     /// Tells the call that asked that it gets no answer. One that has returned to wait for it (MRTR) can't go on.
@@ -248,7 +268,10 @@ impl Run<'_> {
                 let answer = Answer { action: Action::Decline, content };
                 self.out.push(Command::Answer { op, name, answer });
             }
-            _ => self.call_failed(&spot, error.kind, message, false),
+            _ => {
+                self.cancel_task(&spot);
+                self.call_failed(&spot, error.kind, message, false);
+            }
         }
     }
 
@@ -323,6 +346,8 @@ fn consent(wanted: &Wanted) -> String {
     let mut bounds = vec![format!("{} tokens an answer", terms.max_tokens)];
     bounds.extend(terms.tokens.map(|tokens| format!("{tokens} tokens in all")));
     bounds.extend(terms.calls.map(|calls| format!("{calls} questions in all")));
+    bounds.extend(terms.cost_usd.map(|cost| format!("{cost} US dollars in all")));
+    bounds.extend(terms.duration_ms.map(|ms| format!("{} s in all", ms.div_ceil(1_000))));
     let models = if terms.models.is_empty() { "auto".to_owned() } else { terms.models.join(", ") };
     format!(
         "The server `{server}` wants to ask a model: “{}” Who answers: {models}; at most {}. May it, in this run?",

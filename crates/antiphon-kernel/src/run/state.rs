@@ -41,6 +41,9 @@ pub struct State {
     pub(super) overrun: BTreeMap<String, String>,
     /// The workflows that led to the run.
     pub(super) route: Vec<Hop>,
+    /// Whoever called can't be asked to sample.
+    #[serde(default)]
+    pub(super) no_caller: bool,
     /// Calls in flight that count as work.
     pub(super) calling: u32,
     /// Since when `calling` is above zero.
@@ -222,6 +225,12 @@ pub(super) struct Iteration {
     pub reserved: Reserved,
     /// What the models charge that may answer.
     pub price: Option<Price>,
+    /// What its model may call, where servers were asked for that.
+    #[serde(default)]
+    pub tools: Option<ValueRef>,
+    /// No model of ours has answered: whoever called is to.
+    #[serde(default)]
+    pub passed_on: bool,
     /// The server's task that the call became.
     pub handle: Option<serde_json::Value>,
     /// What the call has asked for.
@@ -344,6 +353,9 @@ pub(super) enum Parked {
 pub(super) struct Reserved {
     pub tokens: u64,
     pub cost_usd: f64,
+    /// The dearest model would cost more: who is asked has to fit.
+    #[serde(default)]
+    pub capped: bool,
 }
 
 /// What a server has asked for in this run.
@@ -356,6 +368,16 @@ pub(super) struct Edge {
     pub calls: u64,
     pub tokens: u64,
     pub reserved_tokens: u64,
+    #[serde(default)]
+    pub cost_usd: f64,
+    #[serde(default)]
+    pub reserved_cost_usd: f64,
+    /// How long models have worked for it, in milliseconds.
+    #[serde(default)]
+    pub working_ms: u64,
+    /// Since when one does.
+    #[serde(default)]
+    pub working_since: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

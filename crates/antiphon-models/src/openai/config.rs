@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::{Price, Traits};
 
@@ -60,5 +60,24 @@ impl ModelConfig {
             requests_per_minute: None,
             max_context: None,
         }
+    }
+
+    /// Whether the two describe the same model. One that is the same keeps what is known of it, and its pace.
+    pub fn same_as(&self, other: &Self) -> bool {
+        fn headers(config: &ModelConfig) -> Vec<(&str, &str)> {
+            config.headers.iter().map(|(name, value)| (name.as_str(), value.expose_secret())).collect()
+        }
+        let key = |config: &Self| config.api_key.as_ref().map(|key| key.expose_secret().to_owned());
+        self.name == other.name
+            && self.base_url == other.base_url
+            && self.model == other.model
+            && key(self) == key(other)
+            && headers(self) == headers(other)
+            && (self.cost, self.speed, self.intelligence) == (other.cost, other.speed, other.intelligence)
+            && self.price == other.price
+            && self.timeout == other.timeout
+            && self.concurrency == other.concurrency
+            && self.requests_per_minute == other.requests_per_minute
+            && self.max_context == other.max_context
     }
 }

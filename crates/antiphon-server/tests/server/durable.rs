@@ -20,7 +20,7 @@ struct NoEffects;
 
 #[async_trait]
 impl Effects for NoEffects {
-    async fn prepare(&self, _: &RunInfo, _: &CallSpec) -> Result<Prepared, CallFailure> {
+    async fn prepare(&self, _: &RunInfo, _: &CallSpec, _: Arc<Value>) -> Result<Prepared, CallFailure> {
         Err(nothing())
     }
 

@@ -155,7 +155,10 @@ impl Scripted {
                 id,
                 "sample#1",
                 By::Anyone,
-                Asking::Sample { request: ValueRef::inline(json!({ "prompt": "Name a color", "max_tokens": 5 })) },
+                Asking::Sample {
+                    request: ValueRef::inline(json!({ "prompt": "Name a color", "max_tokens": 5 })),
+                    tools: None,
+                },
             ),
             "doubt" => self.ask(
                 id,
@@ -172,6 +175,8 @@ impl Scripted {
                         declared: None,
                         deadline: None,
                         route: Vec::new(),
+                        tools: None,
+                        allowance: None,
                     }),
                 },
             ),

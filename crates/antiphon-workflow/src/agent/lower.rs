@@ -111,7 +111,9 @@ fn think(holder: &Found<'_>, parts: &Parts<'_>) -> Step {
     add("tools", (!parts.tools.is_empty()).then(|| literal(parts.tools.clone())));
     let request = apply(Function::Request, request, &[], &["previous", "input"]);
     let models = parts.models.clone();
-    Step::plain("think", Verb::Sample { models, caller: agent.caller, request, max_tokens: agent.max_tokens })
+    let of_servers = parts.tools.iter().any(|tool| tool.get("server").is_some());
+    let (caller, max_tokens) = (agent.caller, agent.max_tokens);
+    Step::plain("think", Verb::Sample { models, caller, request, max_tokens, tools: of_servers })
 }
 
 fn act(parts: &Parts<'_>) -> Step {
@@ -149,6 +151,7 @@ fn next(holder: &Found<'_>, parts: &Parts<'_>) -> Step {
     if !parts.among.is_empty() {
         turn.insert("results".to_owned(), expression("steps.act.output"));
         turn.insert("errors".to_owned(), expression("steps.act.errors"));
+        turn.insert("max_result_tokens".to_owned(), literal(holder.agent.max_result_tokens));
         steps.push("act");
     }
     if !parts.handoffs.is_empty() {

@@ -31,6 +31,8 @@ pub(crate) struct Agent {
     pub(crate) handoffs: Vec<(String, Place)>,
     pub(crate) max_turns: u32,
     pub(crate) max_tokens: u64,
+    /// What of a call's result the conversation keeps.
+    pub(crate) max_result_tokens: u64,
     pub(crate) temperature: Option<f64>,
     pub(crate) examples: Option<Expr>,
 }

@@ -7,6 +7,8 @@ use crate::verbs;
 
 /// The turns that an agent has, if it does not say.
 const MAX_TURNS: u64 = 10;
+/// What of a call's result the conversation keeps, if it does not say: some forty thousand letters.
+const MAX_RESULT_TOKENS: u64 = 10_000;
 /// The most turns that it may have.
 const MOST_TURNS: u64 = 1_000;
 
@@ -33,6 +35,8 @@ pub(crate) fn read(item: &Item<'_>, table: &Table<'_>) -> Option<Agent> {
     let handoffs = list("handoffs", "write `handoffs = [\"refund\"]`");
     let turns = table.take("max_turns").map_or(Some(MAX_TURNS), |item| item.integer(1..=MOST_TURNS));
     let max_tokens = verbs::max_tokens(table);
+    let most = table.take("max_result_tokens");
+    let max_result_tokens = most.map_or(Some(MAX_RESULT_TOKENS), |item| item.integer(1..=u32::MAX.into()));
     let temperature = table.take("temperature").map(|item| verbs::temperature(&item));
     let examples = table.take("examples").map(|item| verbs::examples(&mut templates, &item, &names));
     Some(Agent {
@@ -46,6 +50,7 @@ pub(crate) fn read(item: &Item<'_>, table: &Table<'_>) -> Option<Agent> {
         handoffs: handoffs?,
         max_turns: u32::try_from(turns?).ok()?,
         max_tokens: max_tokens?,
+        max_result_tokens: max_result_tokens?,
         temperature: temperature.map_or(Some(None), |temperature| temperature.map(Some))?,
         examples: examples.map_or(Some(None), |examples| examples.map(Some))?,
     })

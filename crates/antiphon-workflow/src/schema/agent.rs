@@ -27,6 +27,9 @@ pub(super) struct Agent {
     /// The longest answer of one turn, in tokens. By default 1024.
     #[schemars(range(min = 1, max = 1_000_000))]
     max_tokens: Option<u64>,
+    /// What of a call's result the conversation keeps, in tokens; the rest is cut, and the model is told. By default 10,000.
+    #[schemars(range(min = 1))]
+    max_result_tokens: Option<u32>,
     /// 0 always takes the likeliest word.
     #[schemars(range(min = 0.0, max = 2.0))]
     temperature: Option<f64>,

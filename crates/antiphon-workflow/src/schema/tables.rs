@@ -81,6 +81,11 @@ struct SamplingLimits {
     /// The most requests in one call. By default 10.
     #[schemars(range(min = 1))]
     rounds: Option<u32>,
+    /// The most money, in US dollars.
+    #[schemars(range(min = 0.0))]
+    cost_usd: Option<f64>,
+    /// The most time that models work for it. Waiting for the caller's model is free.
+    duration: Option<Duration>,
 }
 
 #[derive(JsonSchema)]
@@ -105,6 +110,14 @@ pub(super) struct Model {
     /// The longest prompt and answer together, in tokens.
     #[schemars(range(min = 1))]
     context: Option<u64>,
+    /// How long it may be silent, before its answer begins and within it. By default `"120s"`.
+    timeout: Option<Duration>,
+    /// How many of its answers are under way at a time; the rest wait. By default 8.
+    #[schemars(range(min = 1, max = 1_000))]
+    concurrency: Option<u32>,
+    /// How many requests it is sent in any minute; the rest wait. By default as many as there are.
+    #[schemars(range(min = 1))]
+    requests_per_minute: Option<u32>,
     /// How expensive it is, 0 to 1, for `modelPreferences`.
     #[schemars(range(min = 0.0, max = 1.0))]
     cost: Option<f64>,

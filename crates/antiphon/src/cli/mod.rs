@@ -88,7 +88,7 @@ impl Cli {
             Verb::Resume(args) => run::resume(args).await,
             Verb::Check(args) => check::check(args),
             Verb::Graph(args) => graph::graph(args),
-            Verb::ExplainRoute(args) => explain_route::explain_route(args),
+            Verb::ExplainRoute(args) => explain_route::explain_route(args).await,
             Verb::Serve(args) => serve::serve(args).await,
             Verb::Call(args) => call::call(args).await,
             Verb::Ask(args) => ask::ask(args).await,

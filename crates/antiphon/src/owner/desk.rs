@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use antiphon_engine::{Engine, EngineOptions, Filter, Owner, Progress, Run, RunId, SqliteEngine, StartRun, Until};
-use antiphon_kernel::{Asking, Event, Outcome, Plan};
+use antiphon_kernel::{Asking, Event, EventKind, Outcome, Plan};
 use antiphon_server::{Control, ControlError};
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::verbs::{
-    Cancel, Catalogue, Done, History, Respond, Responded, RunList, RunShown, Runs, Show, Start, Started, Target, Tools,
-    Verb, Wait,
+    Cancel, Catalogue, Choices, Chosen, Done, History, Respond, Responded, RunList, RunShown, Runs, Show, Start,
+    Started, Target, Tools, Verb, Wait,
 };
 use crate::adhoc;
 use crate::exposed;
@@ -64,8 +64,9 @@ impl Desk {
         };
         let mut requests = BTreeMap::new();
         for question in &run.view.questions {
-            if let Asking::Sample { request } = &question.ask {
-                requests.insert(question.key.clone(), (*self.engine.value(request).await?).clone());
+            if let Asking::Sample { request, tools } = &question.ask {
+                let request = self.engine.request(request, tools.as_ref()).await?;
+                requests.insert(question.key.clone(), Arc::unwrap_or_clone(request));
             }
         }
         Ok(RunShown { run, output, requests, progress })
@@ -110,6 +111,8 @@ impl Verb for Start {
             ttl,
             idempotency_key: self.key,
             route: Vec::new(),
+            // Whoever sits at the terminal may answer in a model's place.
+            caller_samples: true,
         };
         let started = desk.engine.start(request).await?;
         if !self.inline {
@@ -204,6 +207,23 @@ impl Verb for History {
     }
 }
 
+impl Verb for Choices {
+    const METHOD: &'static str = "antiphon/choices";
+    type Reply = Vec<Chosen>;
+
+    async fn answer(self, desk: &Desk) -> Result<Vec<Chosen>, Fault> {
+        let mut choices = Vec::new();
+        for event in desk.engine.history(&id(self.id)).await? {
+            let EventKind::Done { op, record, usage: Some(usage) } = event.kind else { continue };
+            let record = desk.engine.value(&record).await?;
+            let Some(route) = record.get("route").filter(|route| !route.is_null()) else { continue };
+            let model = record.get("model").and_then(Value::as_str).map(str::to_owned);
+            choices.push(Chosen { op, model, tokens: usage.tokens, cost_usd: usage.cost_usd, route: route.clone() });
+        }
+        Ok(choices)
+    }
+}
+
 impl Verb for Catalogue {
     const METHOD: &'static str = "antiphon/catalogue";
     type Reply = Tools;
@@ -231,6 +251,7 @@ impl Control for Desk {
             Respond::METHOD => self.serve::<Respond>(params).await,
             Cancel::METHOD => self.serve::<Cancel>(params).await,
             History::METHOD => self.serve::<History>(params).await,
+            Choices::METHOD => self.serve::<Choices>(params).await,
             Catalogue::METHOD => self.serve::<Catalogue>(params).await,
             _ => Err(ControlError::unknown_method(method)),
         }

@@ -156,6 +156,28 @@ pub struct History {
     pub id: String,
 }
 
+/// Tells who answered the samples of a run, and why.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Choices {
+    /// The run.
+    pub id: String,
+}
+
+/// One answer to [`Choices`], as it was recorded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Chosen {
+    /// The call: its step's path and attempt, and which of its server's requests.
+    pub op: String,
+    /// Who answered, by its own name.
+    pub model: Option<String>,
+    /// Tokens that it took, those of models included that failed before.
+    pub tokens: u64,
+    /// What they cost, in US dollars.
+    pub cost_usd: f64,
+    /// Who was considered, who was asked in vain.
+    pub route: Value,
+}
+
 /// Lists the tools of a folder's servers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Catalogue {
