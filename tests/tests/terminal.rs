@@ -277,3 +277,34 @@ fn every_end_has_its_exit_code() {
     run.wait().unwrap();
     ended(&["resume", &project.newest()], 4, "may have happened");
 }
+
+#[test]
+fn a_hosts_file_is_changed_only_when_somebody_agrees() {
+    let project = Project::new();
+    let home = project.scratch.path().join("home");
+    let path = home.join(".cursor/mcp.json");
+    let install = |args: &[&str]| {
+        let mut command = project.scratch.antiphon(&[&["install", "cursor"], args].concat());
+        command.env("HOME", &home).env_remove("XDG_CONFIG_HOME");
+        Terminal::start(&command)
+    };
+    let mut terminal = install(&[]);
+    terminal.until("+     \"antiphon\": {");
+    terminal.until("Put it there?");
+    terminal.press("n");
+    let (code, text) = terminal.end();
+    assert_eq!((code, path.exists()), (2, false), "{text}");
+
+    let mut terminal = install(&[]);
+    terminal.until("Put it there?");
+    terminal.press("y");
+    terminal.until("written to");
+    let (code, text) = terminal.end();
+    assert_eq!((code, path.exists()), (0, true), "{text}");
+
+    let mut terminal = install(&["--undo"]);
+    terminal.until("Delete the file");
+    terminal.press("y");
+    let (code, text) = terminal.end();
+    assert_eq!((code, path.exists()), (0, false), "{text}");
+}

@@ -36,3 +36,4 @@ pub use project::*;
 pub use render::{dot, mermaid, routes_dot, routes_mermaid};
 pub use routes::{Party, Route, RouteGraph};
 pub use schema::{config_schema, json_schema};
+pub use secrets::sounds_secret;

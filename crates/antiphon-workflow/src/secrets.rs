@@ -1,7 +1,7 @@
 //! Secrets that somebody wrote into a file after all: which names have them, and how a file is shown without them.
 
-/// Whether a name is one that secrets have.
-pub(crate) fn sounds_secret(name: &str) -> bool {
+/// Whether a name is one that secrets have: what stands under it must not be written out in a file.
+pub fn sounds_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase().replace('-', "_");
     let ends = ["TOKEN", "SECRET", "PASSWORD", "API_KEY", "APIKEY", "ACCESS_KEY", "PRIVATE_KEY"];
     name == "AUTHORIZATION" || ends.iter().any(|word| name.ends_with(word))

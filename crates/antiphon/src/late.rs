@@ -15,6 +15,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
+use crate::hosts::secret::is_secret;
 
 /// The variables that some servers and models mention, with their values here. An attached process lends them to the owner,
 /// which may have been started by a host that knows none of them. They travel over the owner's socket only.
@@ -95,12 +96,12 @@ impl<'a> Environment<'a> {
         let transport = match &def.transport {
             workflow::Transport::Stdio { command, args, env, cwd } => Transport::Stdio {
                 command: self.program(&self.fill(command)?),
-                args: args.iter().map(|arg| self.fill(arg)).collect::<Result<_, _>>()?,
+                args: args.iter().map(|arg| self.fill_open(arg, &mut secrets)).collect::<Result<_, _>>()?,
                 env: self.hide(env, &mut secrets)?,
                 cwd: Some(self.root.join(self.fill(cwd.as_deref().unwrap_or_default())?)),
             },
             workflow::Transport::Http { url, headers } => {
-                Transport::Http { url: self.fill(url)?, headers: self.hide(headers, &mut secrets)? }
+                Transport::Http { url: self.fill_open(url, &mut secrets)?, headers: self.hide(headers, &mut secrets)? }
             }
         };
         Ok(ServerConfig {
@@ -132,6 +133,15 @@ impl<'a> Environment<'a> {
 
     fn fill(&self, text: &str) -> Result<String, MissingVar> {
         expand(text, |name| self.get(name)).map(|expanded| expanded.value)
+    }
+
+    /// Likewise where no secret should stand. Where one does all the same, as an imported address may, it is hidden too.
+    fn fill_open(&self, text: &str, secrets: &mut Vec<SecretString>) -> Result<String, MissingVar> {
+        let filled = self.fill(text)?;
+        if filled != text && is_secret("", &filled) {
+            secrets.push(filled.clone().into());
+        }
+        Ok(filled)
     }
 
     /// Likewise where secrets stand; they are added to `secrets`.

@@ -6,6 +6,7 @@ mod cli;
 mod exit;
 mod exposed;
 mod fault;
+mod hosts;
 mod input;
 mod key;
 mod late;

@@ -9,7 +9,7 @@ use miette::Report;
 use crate::fault::Fault;
 
 /// The project's own file.
-const CONFIG: &str = "antiphon.toml";
+pub const CONFIG: &str = "antiphon.toml";
 
 /// Where a folder of workflows is, and the project that it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,8 +7,11 @@ mod cancel;
 mod check;
 mod dry_run;
 mod explain_route;
+mod export;
 mod follow;
 mod graph;
+mod import;
+mod install;
 #[cfg(feature = "local-model")]
 mod model;
 mod print;
@@ -74,6 +77,12 @@ enum Verb {
     /// Look after the files of local models.
     #[cfg(feature = "local-model")]
     Model(model::ModelArgs),
+    /// Take over the MCP servers of another host: Claude Desktop, Claude Code, Cursor, VS Code, Windsurf, Zed, Goose.
+    Import(import::ImportArgs),
+    /// Put Antiphon into a host's file, or take it out again.
+    Install(install::InstallArgs),
+    /// Print the block that makes a host start Antiphon.
+    Export(export::ExportArgs),
     /// Print the JSON Schema of a kind of file.
     Schema(schema::SchemaArgs),
 }
@@ -100,6 +109,9 @@ impl Cli {
             Verb::Cancel(args) => cancel::cancel(args).await,
             #[cfg(feature = "local-model")]
             Verb::Model(args) => model::model(args).await,
+            Verb::Import(args) => import::import(args),
+            Verb::Install(args) => install::install(args),
+            Verb::Export(args) => export::export(args),
             Verb::Schema(args) => schema::schema(args),
         }
     }
