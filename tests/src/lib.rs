@@ -4,6 +4,7 @@
 pub mod chance;
 mod host;
 mod http;
+mod llama;
 pub mod model;
 mod project;
 mod python;
@@ -17,6 +18,7 @@ use antiphon_workflow::{Project, SourceFile, Sources};
 
 pub use host::{Era, Host, call_params, extension, text_of};
 pub use http::Url;
+pub use llama::Llama;
 pub use model::Model;
 pub use project::Scratch;
 pub use python::{installed, python};

@@ -46,6 +46,7 @@ impl Ready {
             ("PYTHON", "no-python".to_owned()),
             // Nobody listens there.
             ("MODEL_URL", "http://127.0.0.1:1/v1".to_owned()),
+            ("ANTIPHON_MODEL_FILE", "no-model.gguf".to_owned()),
         ];
         let ready = Self { scratch, env };
         let (files, agent) = (program("antiphon-file-server"), program("antiphon-agent-example"));
@@ -134,6 +135,24 @@ impl Ready {
         output
     }
 
+    /// The same in a project of its own, where the local model is this one.
+    fn run_with_local(&self, name: &str, inputs: &[&str], model: &antiphon_tests::Model) -> Value {
+        let repository = repository();
+        self.script(
+            "cargo",
+            &format!("exec '{}' '{}'", program("antiphon-file-server").display(), repository.display()),
+        );
+        let config = fs::read_to_string(repository.join("antiphon.toml")).unwrap();
+        let local = format!("[models.local]\nbase_url = \"{}\"\nmodel = \"scripted\"\n", model.url);
+        self.scratch.file("antiphon.toml", &format!("{config}\n{local}"));
+        let file = format!("{name}.toml");
+        self.scratch.file(&file, &fs::read_to_string(repository.join("workflows").join(&file)).unwrap());
+        let args: Vec<&str> = ["run", &file, "--trust"].into_iter().chain(inputs.iter().copied()).collect();
+        let (code, output, told) = self.antiphon(&args);
+        assert_eq!(code, DONE, "{name}: {told}");
+        output
+    }
+
     /// Answers the question that a run has stopped at; `told` names the run.
     fn answer(&self, told: &str, answer: &[&str]) -> (i32, Value, String) {
         let command = told.split_once("antiphon answer ").unwrap_or_else(|| panic!("no run to answer in: {told}")).1;
@@ -194,7 +213,7 @@ fn every_ready_workflow_is_run_here() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "toml") {
             let name = path.file_stem().unwrap().to_str().unwrap();
-            assert!(tests.contains(&format!("run(\"{name}\"")), "nothing here runs {}", path.display());
+            assert!(tests.contains(&format!("(\"{name}\", &[")), "nothing here runs {}", path.display());
         }
     }
 }
@@ -340,7 +359,7 @@ fn triage_sends_each_kind_its_own_way() {
     let (ready, model) = Ready::new().model(&json!([
         { "when": "Take this bug report apart", "say": facts.to_string() },
         { "when": "Which single word", "say": json!({ "word": "promised" }).to_string() },
-        { "when": "crashes", "say": json!({ "choice": "bug" }).to_string() },
+        { "when": "serve crashes at start", "say": json!({ "choice": "bug" }).to_string() },
         { "when": "Where", "say": json!({ "choice": "question" }).to_string() },
         { "when": "nice", "say": json!({ "choice": "wish" }).to_string() },
     ]));
@@ -512,4 +531,58 @@ fn crew_is_three_languages_in_one_run() {
     });
     assert_eq!(output, wanted);
     assert_eq!(model.heard().len(), 3);
+}
+
+#[test]
+fn introduce_has_agents_tell_what_each_crate_is_for() {
+    // The embedded model's place is taken by a scripted one.
+    let long = "word ".repeat(30);
+    let (ready, model) = thinking(move |request| match (system(request), last(request)) {
+        (who, asked) if who.contains("You tell newcomers") && asked.contains("What is antiphon-kernel for?") => {
+            says(&long)
+        }
+        (who, _) if who.contains("You tell newcomers") => says("It is short."),
+        (_, asked) => says(&format!("{} words", asked.split_whitespace().count())),
+    });
+    let output = ready.run_with_local("introduce", &[], &model);
+    let report = text(&output["report"]);
+    let kernel = report.split_once("antiphon-kernel ").unwrap().1;
+    assert!(kernel.lines().nth(1).unwrap().trim() == "30 words", "{report}");
+    assert!(report.contains(" tests\n    It is short.\n"), "{report}");
+    let readers = model.heard().iter().filter(|request| system(request).contains("You tell newcomers")).count();
+    assert_eq!(model.heard().len(), readers + 1, "only what is too long is shortened");
+}
+
+#[test]
+fn digest_asks_each_document_and_puts_the_notes_together() {
+    let (ready, model) = thinking(|request| match (system(request), last(request)) {
+        (who, asked) if who.contains("one document") && asked.contains("# Agents") => {
+            says(r#"{ "knows": true, "note": "agents know" }"#)
+        }
+        (who, _) if who.contains("one document") => says(r#"{ "knows": false, "note": "" }"#),
+        (_, asked) => says(asked),
+    });
+    let output = ready.run("digest", &["question=Who knows?"]);
+    assert_eq!(output["from"], json!(["docs/agents.md"]));
+    let answer = text(&output["answer"]);
+    assert!(answer.contains("- agents know") && answer.ends_with("The question: Who knows?"), "{answer}");
+    assert!(model.heard().len() > 3);
+}
+
+#[test]
+fn reply_goes_out_as_a_person_wants_it() {
+    let (ready, _model) = thinking(|request| match (system(request), last(request)) {
+        (who, _) if who.contains("You file reports") => says(r#"{ "title": "serve stops", "severity": "high" }"#),
+        (_, asked) if asked.contains("Mend this: shorter") => says("Second draft"),
+        _ => says("First draft"),
+    });
+    let (code, _, told) = ready.try_run("reply", &[]);
+    assert_eq!(code, WAITS, "{told}");
+    assert!(told.contains("Send this reply?") && told.contains("First draft"), "{told}");
+    let (code, _, told) = ready.answer(&told, &["--field", "send=false", "--field", "remarks=shorter"]);
+    assert_eq!(code, WAITS, "{told}");
+    assert!(told.contains("Second draft"), "{told}");
+    let (code, output, told) = ready.answer(&told, &["--field", "send=true"]);
+    let entry = json!({ "title": "serve stops", "severity": "high" });
+    assert_eq!((code, output), (DONE, json!({ "reply": "Second draft", "entry": entry })), "{told}");
 }

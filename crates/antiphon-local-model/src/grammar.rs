@@ -13,13 +13,12 @@ use crate::vocabulary::Vocabulary;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Grammar(pub(crate) Vec<Arm>);
 
-/// One of the things that an answer may be.
+/// One of the things that an answer may be: JSON that conforms to a schema, between texts that are as they are.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Arm {
-    /// JSON that conforms to a schema, between texts that are as they are.
-    Json { before: String, schema: Value, after: &'static str },
-    /// Any words; they can't begin as an object does.
-    Words,
+pub(crate) struct Arm {
+    pub(crate) before: String,
+    pub(crate) schema: Value,
+    pub(crate) after: &'static str,
 }
 
 /// Compiles grammars for one vocabulary.
@@ -69,16 +68,9 @@ fn spelled(schema: &Value) -> Value {
 fn lark(arms: &[Arm]) -> String {
     let quoted = |text: &str| if text.is_empty() { String::new() } else { Value::from(text).to_string() };
     let names: Vec<String> = (0..arms.len()).map(|index| format!("arm{index}")).collect();
-    let rules = arms.iter().zip(&names).map(|(arm, name)| match arm {
-        Arm::Json { before, schema, after } => {
-            format!(
-                "{name}: {} {name}_json {}\n{name}_json: %json {}\n",
-                quoted(before),
-                quoted(after),
-                spelled(schema)
-            )
-        }
-        Arm::Words => format!("{name}: /[^{{](.|\\n)*/\n"),
+    let rules = arms.iter().zip(&names).map(|(Arm { before, schema, after }, name)| {
+        let (before, after, schema) = (quoted(before), quoted(after), spelled(schema));
+        format!("{name}: {before} {name}_json {after}\n{name}_json: %json {schema}\n")
     });
     format!("start: {}\n{}", names.join(" | "), rules.collect::<String>())
 }
@@ -89,12 +81,12 @@ mod tests {
 
     #[test]
     fn arms_become_rules() {
-        let call = Arm::Json {
+        let call = Arm {
             before: r#"{"tool": "a\"b", "arguments": "#.to_owned(),
             schema: json!({ "type": "object" }),
             after: "}",
         };
-        let answer = Arm::Json { before: String::new(), schema: json!(true), after: "" };
-        insta::assert_snapshot!(lark(&[call, answer, Arm::Words]));
+        let answer = Arm { before: String::new(), schema: json!(true), after: "" };
+        insta::assert_snapshot!(lark(&[call, answer]));
     }
 }

@@ -105,7 +105,7 @@ impl LocalModel {
             usage += Usage { prompt_tokens: read, completion_tokens: written.tokens as u64, estimated: false };
             self.trace(read, &written, waited);
             let why = match request.read(&written.text) {
-                Ok(reply) => return Ok(self.answered(reply, written, usage)),
+                Ok(reply) => return Ok(self.answered(request, reply, written, usage)),
                 Err(why) => why,
             };
             // An answer that was cut would be cut again.
@@ -137,13 +137,13 @@ impl LocalModel {
         Ok(prompt)
     }
 
-    fn answered(&self, reply: Reply, written: Written, usage: Usage) -> SampleAnswer {
+    fn answered(&self, request: &SampleRequest, reply: Reply, written: Written, usage: Usage) -> SampleAnswer {
         let answer = SampleAnswer { model: self.id.clone(), usage, ..SampleAnswer::default() };
         match reply {
             // What it said is the calls.
             Reply::Calls(calls) => SampleAnswer { calls, stop: StopReason::ToolUse, ..answer },
             Reply::Output(output) => {
-                let text = written.text;
+                let text = request.words(written.text, &output);
                 let stop = match written.end {
                     End::Turn => StopReason::EndTurn,
                     End::Stop => StopReason::StopSequence,

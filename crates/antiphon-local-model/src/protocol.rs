@@ -1,6 +1,6 @@
 //! How the model is asked: all in words, tools included, with a grammar for what is not free.
 
-use antiphon_models::{Message, Role, SampleRequest, Shape, ToolChoice, prompt};
+use antiphon_models::{Message, Role, SampleRequest, Shape, prompt};
 use serde_json::json;
 
 use crate::grammar::{Arm, Grammar};
@@ -30,18 +30,14 @@ pub(crate) fn add(turns: &mut Vec<Turn>, message: Message) {
 
 /// What the model's words must look like; nothing when they are free.
 pub(crate) fn grammar(request: &SampleRequest) -> Option<Grammar> {
-    let calls = request.callable().iter().map(|tool| Arm::Json {
+    let calls = request.callable().iter().map(|tool| Arm {
         before: format!(r#"{{"tool": {}, "arguments": "#, json!(tool.name)),
         schema: tool.input_schema.clone(),
         after: "}",
     });
-    let answer = match (request.tool_choice, request.shape.reply_schema(), request.callable()) {
-        (_, None, []) => return None,
-        (ToolChoice::Required, _, [_, ..]) => None,
-        (_, Some(schema), _) => Some(Arm::Json { before: String::new(), schema, after: "" }),
-        (_, None, _) => Some(Arm::Words),
-    };
-    Some(Grammar(calls.chain(answer).collect()))
+    let answer = request.answer_schema().map(|schema| Arm { before: String::new(), schema, after: "" });
+    let arms: Vec<Arm> = calls.chain(answer).collect();
+    (!arms.is_empty()).then_some(Grammar(arms))
 }
 
 /// Whether words are free, so that they may be chosen freely.
@@ -53,7 +49,7 @@ pub(crate) fn is_free(request: &SampleRequest) -> bool {
 mod tests {
     #![expect(clippy::unwrap_used)]
 
-    use antiphon_models::{ToolCall, ToolResult, ToolSpec};
+    use antiphon_models::{ToolCall, ToolChoice, ToolResult, ToolSpec};
     use serde_json::Map;
 
     use super::*;
@@ -93,16 +89,18 @@ mod tests {
     }
 
     #[test]
-    fn a_request_for_text_is_free_and_one_with_tools_has_an_arm_for_words() {
+    fn a_request_for_text_is_free_and_one_with_tools_has_an_arm_for_the_answer() {
         assert_eq!(grammar(&SampleRequest::text("Hi")), None);
         let mut request = conversation();
         let arms = |request: &SampleRequest| grammar(request).unwrap().0;
-        assert!(matches!(arms(&request)[..], [Arm::Json { .. }, Arm::Words]));
+        let both = arms(&request);
+        let [call, answer] = &both[..] else { panic!("one tool, one answer") };
+        assert!(call.before.contains("add") && answer.schema["properties"].get("answer").is_some());
         request.tool_choice = ToolChoice::Required;
-        assert!(matches!(arms(&request)[..], [Arm::Json { .. }]));
+        assert_eq!(arms(&request), [call.clone()]);
         request.tool_choice = ToolChoice::None;
         assert_eq!(grammar(&request), None);
         request.shape = Shape::schema(json!({ "type": "object" })).unwrap();
-        assert!(matches!(&arms(&request)[..], [Arm::Json { before, .. }] if before.is_empty()));
+        assert!(matches!(&arms(&request)[..], [Arm { before, .. }] if before.is_empty()));
     }
 }

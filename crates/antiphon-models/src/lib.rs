@@ -5,6 +5,7 @@
 //! `examples`, `tools`), [`prompt`] turns it into messages, so every model is asked in the same way, and
 //! [`SampleRequest::read`] finds the answer in what the model says. [`mcp`] is how the protocol spells both.
 
+mod json;
 pub mod mcp;
 mod model;
 mod openai;

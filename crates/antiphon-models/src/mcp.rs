@@ -125,7 +125,10 @@ pub fn answer(request: &SampleRequest, result: &Value) -> Result<SampleAnswer, M
     let usage = Usage::guess(&prompt::messages(request), &text);
     let output = if calls.is_empty() {
         match request.read(&text).map_err(|why| wrong(format!("the answer {why}")))? {
-            Reply::Output(output) => output,
+            Reply::Output(output) => {
+                text = request.words(text, &output);
+                output
+            }
             Reply::Calls(read) => {
                 calls = read;
                 text = String::new();

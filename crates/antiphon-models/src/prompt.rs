@@ -6,6 +6,10 @@
 use crate::reply::spelled;
 use crate::{Message, Role, SampleRequest, Shape, ToolCall, ToolChoice, ToolResult};
 
+/// What is told before is told again at the end, where small models heed it most, if it has no more bytes than this. Of twenty
+/// routings without examples, Qwen2.5-Coder-1.5B then had 17 right rather than 13.
+const SAID_TWICE: usize = 1_000;
+
 /// The conversation that asks for an answer: instructions, examples as earlier turns, then the request's own messages.
 ///
 /// Tools are left to whoever sends it: see [`in_words`] for models that know none.
@@ -25,7 +29,19 @@ pub fn in_words(request: &SampleRequest) -> Vec<Message> {
         [] => shape,
         _ => Some(tool_instructions(request, shape.as_deref())),
     };
-    conversation(request, instructions).into_iter().map(worded).collect()
+    let mut messages: Vec<Message> = conversation(request, instructions).into_iter().map(worded).collect();
+    if let (Some(question), Some(last)) = (asked_before(request), messages.last_mut()) {
+        last.text = format!("{}\n\nNow you know more. Answer, if you can: {question}", last.text);
+    }
+    messages
+}
+
+/// What the results of calls, told last, are to help with. A small model that is told a result alone goes on about the result.
+fn asked_before(request: &SampleRequest) -> Option<&str> {
+    let (last, before) = request.messages.split_last()?;
+    let told = !last.results.is_empty() && last.text.is_empty();
+    let question = before.iter().rfind(|message| message.role == Role::User && !message.text.is_empty())?;
+    (told && question.text.len() <= SAID_TWICE).then_some(&*question.text)
 }
 
 /// Two more turns: what the model said, and what is wrong with it.
@@ -60,12 +76,20 @@ pub fn worded(message: Message) -> Message {
 }
 
 fn conversation(request: &SampleRequest, instructions: Option<String>) -> Vec<Message> {
-    let system = [request.system.clone(), instructions].into_iter().flatten().collect::<Vec<_>>().join("\n\n");
+    let system = [request.system.clone(), instructions.clone()].into_iter().flatten().collect::<Vec<_>>().join("\n\n");
     let system = (!system.is_empty()).then(|| Message::new(Role::System, system));
     let examples = request.examples.iter().flat_map(|example| {
         [Message::new(Role::User, &*example.input), Message::new(Role::Assistant, request.shape.reply(&example.output))]
     });
-    system.into_iter().chain(examples).chain(request.messages.iter().cloned()).collect()
+    let mut messages: Vec<Message> =
+        system.into_iter().chain(examples).chain(request.messages.iter().cloned()).collect();
+    if let (Shape::Choose(_), []) = (&request.shape, request.callable())
+        && let Some(labels) = instructions.filter(|labels| labels.len() <= SAID_TWICE)
+        && let Some(asked) = messages.last_mut()
+    {
+        asked.text = format!("{}\n\n{labels}", asked.text);
+    }
+    messages
 }
 
 fn tool_instructions(request: &SampleRequest, shape: Option<&str>) -> String {
@@ -77,11 +101,14 @@ fn tool_instructions(request: &SampleRequest, shape: Option<&str>) -> String {
             format!("- {}: {description}\n  Schema of its arguments: {}\n", tool.name, tool.input_schema)
         })
         .collect();
-    let call = r#"answer with JSON only, as {"tool": "<name>", "arguments": {…}}"#;
+    let call = r#"{"tool": "<name>", "arguments": {…}}"#;
+    let or = format!(
+        "Answer with JSON only: {call} to call one of them, whose result you are told next; or, when none of them helps"
+    );
     let when = match (request.tool_choice, shape) {
-        (ToolChoice::Required, _) => format!("Call the one that fits best: {call}"),
-        (_, None) => format!("To call one, {call}; you are told its result next. When you need none, answer in words."),
-        (_, Some(shape)) => format!("To call one, {call}; you are told its result next. When you need none: {shape}"),
+        (ToolChoice::Required, _) => format!("Call the one that fits best: answer with JSON only, as {call}"),
+        (_, None) => format!(r#"{or} any more, {{"answer": "<what you say>"}}."#),
+        (_, Some(shape)) => format!("{or} any more: {shape}"),
     };
     format!("You can call these tools:\n{tools}{when}")
 }

@@ -1,11 +1,13 @@
 //! What a model's words come to: calls of the request's tools, or an answer in its shape.
 //!
 //! Servers that know tools tell calls apart by themselves. For all others there is a protocol in plain JSON,
-//! `{"tool": …, "arguments": …}`, which [`prompt::in_words`](crate::prompt::in_words) explains to the model. It is read
-//! leniently: small models put JSON in fences, in tags or among prose, and spell its keys as they learned them.
+//! `{"tool": …, "arguments": …}` or `{"answer": …}`, which [`prompt::in_words`](crate::prompt::in_words) explains to the
+//! model. It is read leniently: small models put JSON in fences, in tags or among prose, spell its keys as they learned them, and
+//! may answer in mere words.
 
 use serde_json::{Map, Value, json};
 
+use crate::json;
 use crate::shape::{after_thinking, at, json_values, quoted};
 use crate::{SampleRequest, Shape, ToolCall, ToolChoice, ToolSpec};
 
@@ -16,6 +18,9 @@ const TOOL_ALIASES: [&str; 2] = ["name", "function"];
 /// The key of a call's arguments, and other keys that models use for them.
 const ARGUMENTS: &str = "arguments";
 const ARGUMENTS_ALIASES: [&str; 2] = ["parameters", "input"];
+
+/// The key of an answer in words, where a call could be.
+const ANSWER: &str = "answer";
 
 /// What a model's words come to.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +46,23 @@ impl SampleRequest {
                 return Err(format!("calls none of the tools {}", quoted(self.tool_names())));
             }
         }
-        self.shape.read(said).map(Reply::Output)
+        match answer_in(said) {
+            Some(answer) if self.in_protocol() => Ok(Reply::Output(Value::String(answer))),
+            _ => self.shape.read(said).map(Reply::Output),
+        }
+    }
+
+    /// The words of an answer: what was said, but for the protocol around it.
+    pub fn words(&self, said: String, output: &Value) -> String {
+        match output {
+            Value::String(answer) if self.in_protocol() => answer.clone(),
+            _ => said,
+        }
+    }
+
+    /// Whether words are an answer of the protocol, rather than mere words.
+    fn in_protocol(&self) -> bool {
+        !self.callable().is_empty() && matches!(self.shape, Shape::Text)
     }
 
     /// Whether these calls are of tools that there are, with arguments that conform to the tools' schemas.
@@ -68,16 +89,26 @@ impl SampleRequest {
     /// the answer, or when a schema can't be put inside another.
     pub fn reply_schema(&self) -> Option<Value> {
         let calls = self.callable().iter().map(call_schema);
-        if self.callable().is_empty() {
-            return self.shape.reply_schema();
-        }
-        let answer = match (self.tool_choice, &self.shape) {
-            (ToolChoice::Required, _) => None,
-            (_, Shape::Text) => return None,
-            (_, shape) => Some(shape.reply_schema().filter(|schema| !refers(schema))?),
+        let answer = match self.answer_schema() {
+            Some(schema) if !self.callable().is_empty() && refers(&schema) => return None,
+            schema => schema,
         };
         let mut arms: Vec<Value> = calls.chain(answer).collect();
-        if arms.len() == 1 { arms.pop() } else { Some(json!({ "anyOf": arms })) }
+        if arms.len() <= 1 { arms.pop() } else { Some(json!({ "anyOf": arms })) }
+    }
+
+    /// The JSON Schema of what the model says when it calls no tool; `None` when that is any text, or when it has to call one.
+    pub fn answer_schema(&self) -> Option<Value> {
+        match (self.callable(), self.tool_choice) {
+            ([_, ..], ToolChoice::Required) => None,
+            ([_, ..], _) if self.in_protocol() => Some(json!({
+                "type": "object",
+                "properties": { ANSWER: { "type": "string" } },
+                "required": [ANSWER],
+                "additionalProperties": false,
+            })),
+            _ => self.shape.reply_schema(),
+        }
     }
 
     /// The calls in a text, whether or not their arguments conform.
@@ -173,7 +204,25 @@ pub(crate) fn arguments_of(value: &Value) -> Option<Map<String, Value>> {
 
 /// A call as the model spells it.
 pub(crate) fn spelled(call: &ToolCall) -> String {
-    json!({ TOOL: call.name, ARGUMENTS: call.arguments }).to_string()
+    json::spelled(&json!({ TOOL: call.name, ARGUMENTS: call.arguments }))
+}
+
+/// The words of an answer in the protocol, when that is all that was said. Of one that was cut, as much as there is.
+fn answer_in(said: &str) -> Option<String> {
+    let said = after_thinking(said);
+    let said = said.strip_prefix("```json").or_else(|| said.strip_prefix("```")).unwrap_or(said).trim_start();
+    let key = said.strip_prefix('{')?.trim_start().strip_prefix(&json!(ANSWER).to_string())?;
+    let text = key.trim_start().strip_prefix(':')?.trim_start().strip_prefix('"')?;
+    let mut escaped = false;
+    let end = text.char_indices().find(|(_, c)| {
+        let ends = *c == '"' && !escaped;
+        escaped = *c == '\\' && !escaped;
+        ends
+    });
+    let whole = end.map_or(text, |(end, _)| &text[..end]);
+    // A cut may go through an escape, of six characters at most.
+    let shorter = whole.char_indices().rev().take(6).map(|(at, _)| &whole[..at]);
+    std::iter::once(whole).chain(shorter).find_map(|text| serde_json::from_str(&format!("\"{text}\"")).ok())
 }
 
 fn call_schema(tool: &ToolSpec) -> Value {

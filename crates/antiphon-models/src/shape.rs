@@ -7,6 +7,7 @@ use jsonschema::Validator;
 use serde_json::{Value, json};
 
 use crate::ModelError;
+use crate::json::spelled;
 use crate::request::invalid;
 
 /// The key that carries the label of a `choose`: servers constrain objects, not bare strings.
@@ -67,9 +68,9 @@ impl Shape {
     /// How a model should spell this output.
     pub fn reply(&self, output: &Value) -> String {
         match (self, output) {
-            (Self::Choose(_), label) => json!({ CHOICE: label }).to_string(),
+            (Self::Choose(_), label) => spelled(&json!({ CHOICE: label })),
             (Self::Text, Value::String(text)) => text.clone(),
-            (_, value) => value.to_string(),
+            (_, value) => spelled(value),
         }
     }
 

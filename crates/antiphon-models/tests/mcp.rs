@@ -64,10 +64,11 @@ fn a_caller_without_tools_has_them_explained() {
     let said = &sent["messages"][1]["content"]["text"];
     assert_eq!(
         said,
-        "Let me see.\n{\"tool\":\"weather\",\"arguments\":{\"city\":\"Oslo\"}}\n{\"tool\":\"clock\",\"arguments\":{}}"
+        "Let me see.\n{\"tool\": \"weather\", \"arguments\": {\"city\": \"Oslo\"}}\n{\"tool\": \"clock\", \"arguments\": {}}"
     );
     let told = &sent["messages"][2]["content"]["text"];
-    assert_eq!(told, "The tool `weather` answered:\nrain\nThe tool `clock` failed:\nit stopped");
+    let results = "The tool `weather` answered:\nrain\nThe tool `clock` failed:\nit stopped";
+    assert_eq!(told, &format!("{results}\n\nNow you know more. Answer, if you can: Rain in Oslo?"));
 
     let result = json!({ "content": { "type": "text", "text": "```{\"tool\": \"clock\", \"arguments\": {}}```" } });
     let answer = mcp::answer(&request, &result).unwrap();

@@ -1,7 +1,7 @@
 //! Requests as steps spell them, shapes, and the registry.
 #![expect(clippy::unwrap_used)]
 
-use antiphon_models::{DEFAULT_MAX_TOKENS, ModelErrorKind, Models, Role, SampleRequest, Shape};
+use antiphon_models::{DEFAULT_MAX_TOKENS, ModelErrorKind, Models, Reply, Role, SampleRequest, Shape, prompt};
 use serde_json::{Value, json};
 
 fn refused(request: Value) -> String {
@@ -106,4 +106,56 @@ fn a_missing_model_is_told_with_the_choices() {
     let error = Models::default().get("triage/fast").err().unwrap();
     assert!(error.message.contains("no model is named `triage/fast`"), "{error}");
     assert!(error.message.contains("[models.fast]"), "{error}");
+}
+
+fn with_tool(mut request: Value) -> SampleRequest {
+    request["tools"] = json!([{ "name": "read", "input_schema": { "type": "object" } }]);
+    SampleRequest::parse(&request).unwrap()
+}
+
+#[test]
+fn where_a_call_could_be_an_answer_is_told_apart_by_its_key() {
+    let request = with_tool(json!({ "prompt": "?" }));
+    for (said, answer) in [
+        (r#"{"answer": "a \"b\"\n"}"#, "a \"b\"\n"),
+        ("```json\n{\n  \"answer\": \"fine\"\n}\n```", "fine"),
+        ("Just words.", "Just words."),
+        // Cut at the most tokens, even inside an escape, or by a stop text.
+        (r#"{"answer": "half a sen"#, "half a sen"),
+        (r#"{"answer": "tab\u00"#, "tab"),
+        (r#"{"answer": ""}"#, ""),
+        // Not the protocol, but an answer.
+        (r#"{"answer": 5}"#, r#"{"answer": 5}"#),
+    ] {
+        let reply = request.read(said).unwrap();
+        assert_eq!(reply, Reply::Output(answer.into()), "{said}");
+        assert_eq!(request.words(said.to_owned(), &answer.into()), answer);
+    }
+    let call = request.read(r#"{"tool": "read", "arguments": {}}"#).unwrap();
+    assert!(matches!(&call, Reply::Calls(calls) if calls[0].name == "read"), "{call:?}");
+    // Without tools there is no protocol.
+    let plain = SampleRequest::text("?");
+    assert_eq!(plain.read(r#"{"answer": "x"}"#).unwrap(), Reply::Output(r#"{"answer": "x"}"#.into()));
+}
+
+#[test]
+fn small_models_are_told_again_at_the_end() {
+    let last = |request: &SampleRequest| prompt::in_words(request).pop().unwrap().text;
+    let choose = json!({ "prompt": "Too long.", "choose": { "cut": "shorter", "keep": "" } });
+    let told = last(&SampleRequest::parse(&choose).unwrap());
+    assert!(told.starts_with("Too long.\n\nChoose the one label that fits best:\n- cut: shorter\n- keep\n"), "{told}");
+    let many: Vec<String> = (0..200).map(|n| format!("label-{n}")).collect();
+    let many = SampleRequest::parse(&json!({ "prompt": "Which?", "choose": many })).unwrap();
+    assert_eq!(last(&many), "Which?", "once is enough");
+
+    let read = json!([
+        { "role": "user", "content": "What is in a?" },
+        { "role": "assistant", "tool_calls": [{ "id": "1", "name": "read", "arguments": { "path": "a", "n": [1, 2] } }] },
+        { "role": "tool", "id": "1", "name": "read", "content": "pears" },
+    ]);
+    let request = with_tool(json!({ "messages": read }));
+    let messages = prompt::in_words(&request);
+    let [.., called, told] = messages.as_slice() else { panic!("{messages:?}") };
+    assert_eq!(called.text, r#"{"tool": "read", "arguments": {"path": "a", "n": [1, 2]}}"#, "as it was asked to");
+    assert_eq!(told.text, "The tool `read` answered:\npears\n\nNow you know more. Answer, if you can: What is in a?");
 }

@@ -90,7 +90,7 @@ impl OpenAiModel {
             let answer = self.ask(request, &repair, &names, deadline, meter).await?;
             let calls = answer.calls(request, &names);
             let why = match self.understand(request, &answer, calls.clone()) {
-                Ok(reply) => return Ok(self.finish(answer, reply, meter.total())),
+                Ok(reply) => return Ok(self.finish(request, answer, reply, meter.total())),
                 Err(why) => why,
             };
             // An answer that was cut would be cut again.
@@ -141,7 +141,9 @@ impl OpenAiModel {
             told_apart => told_apart,
         };
         match calls {
-            Ok(calls) if !calls.is_empty() && !answer.cut() => Ok(self.finish(answer, Reply::Calls(calls), usage)),
+            Ok(calls) if !calls.is_empty() && !answer.cut() => {
+                Ok(self.finish(request, answer, Reply::Calls(calls), usage))
+            }
             _ => {
                 let said = shown(&answer.all());
                 Err(self.error(ModelErrorKind::InvalidOutput, format!("its answer{cut} {why}. It said: {said}")))
@@ -149,10 +151,13 @@ impl OpenAiModel {
         }
     }
 
-    fn finish(&self, answer: Answer, reply: Reply, usage: Usage) -> SampleAnswer {
+    fn finish(&self, request: &SampleRequest, answer: Answer, reply: Reply, usage: Usage) -> SampleAnswer {
         let stop = answer.stop(&reply);
         let (output, text, calls) = match reply {
-            Reply::Output(output) => (output, answer.text, Vec::new()),
+            Reply::Output(output) => {
+                let text = request.words(answer.text, &output);
+                (output, text, Vec::new())
+            }
             // Calls that were found in the text are not its text as well.
             Reply::Calls(calls) if answer.has_calls() => (Value::Null, answer.text, calls),
             Reply::Calls(calls) => (Value::Null, String::new(), calls),

@@ -50,7 +50,7 @@ async fn labels_go_with_their_meanings_and_examples() {
     let messages = &sent["messages"];
     assert!(messages[0]["content"].as_str().unwrap().contains("- blue: like water\n- red: like fire"), "{messages}");
     assert_eq!(messages[1], json!({ "role": "user", "content": "Embers?" }));
-    assert_eq!(messages[2], json!({ "role": "assistant", "content": r#"{"choice":"red"}"# }));
+    assert_eq!(messages[2], json!({ "role": "assistant", "content": r#"{"choice": "red"}"# }));
     let constraint = &sent["response_format"]["json_schema"];
     assert_eq!(constraint["schema"]["properties"]["choice"]["enum"], json!(["blue", "red"]));
     assert_eq!(constraint["strict"], true);

@@ -153,19 +153,24 @@ async fn a_server_that_refuses_tools_has_them_explained() {
     ];
     for (status, refusal) in refusals {
         let said = "```json\n{\"tool\": \"weather.now\", \"arguments\": {\"city\": \"Oslo\"}}\n```";
-        let server = Server::start([Canned::json(status, refusal), Canned::stream(said), Canned::stream("No.")]).await;
+        let answered = r#"{"answer": "No."}"#;
+        let server =
+            Server::start([Canned::json(status, refusal), Canned::stream(said), Canned::stream(answered)]).await;
         let model = model(&server);
         let answer = ask(&model, request(json!({}))).await.unwrap();
         assert_eq!(answer.calls, [call("call_1", "weather.now", json!({ "city": "Oslo" }))]);
         let sent = server.last();
-        assert_eq!((sent.get("tools"), sent.get("response_format")), (None, None));
+        assert_eq!(sent.get("tools"), None);
+        let arms = &sent["response_format"]["json_schema"]["schema"]["anyOf"];
+        assert_eq!(arms[2]["required"], json!(["answer"]), "it may also answer: {arms}");
         let system = sent["messages"][0]["content"].as_str().unwrap();
         assert!(
             system.contains("- weather.now: The weather of a city\n  Schema of its arguments: {\"type\""),
             "{system}"
         );
         // From then on at once.
-        assert_eq!(ask(&model, request(json!({}))).await.unwrap().output, "No.");
+        let answer = ask(&model, request(json!({}))).await.unwrap();
+        assert_eq!((answer.output, &*answer.text), (json!("No."), "No."), "without the protocol around it");
         assert_eq!(server.requests(), 3);
     }
 }

@@ -4,18 +4,14 @@
 //! in the cache of `antiphon model`. Where either is missing the tests say so and pass.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 
-mod server;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use antiphon_models::{
     Model, ModelConfig, ModelErrorKind, OpenAiModel, Progress, SampleAnswer, SampleContext, SampleRequest, StopReason,
 };
-use antiphon_tests::Scratch;
+use antiphon_tests::{Llama, Scratch};
 use serde_json::{Value, json};
-
-use crate::server::Llama;
 
 fn model(llama: &Llama) -> OpenAiModel {
     // A second one changes nothing.

@@ -1,4 +1,4 @@
-//! A llama.cpp server on a port of its own.
+//! A real llama.cpp server, with the default local model, on a port of its own.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -22,6 +22,7 @@ static ONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// A server with one slot of 4096 tokens; it stops when dropped.
 pub struct Llama {
+    /// Its base URL.
     pub url: String,
     root: String,
     _child: Child,
@@ -31,7 +32,7 @@ pub struct Llama {
 impl Llama {
     /// A server that is ready, or `None` with a message.
     pub async fn start() -> Option<Self> {
-        let (server, model) = (program()?, weights()?);
+        let (server, model) = (program()?, Self::weights()?);
         let one = ONE.lock().await;
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new("sh");
@@ -59,6 +60,11 @@ impl Llama {
         };
         timeout(LOADING, ready).await.expect("llama-server loads the model");
         Some(llama)
+    }
+
+    /// Its model's file.
+    pub fn weights() -> Option<PathBuf> {
+        cached(MODEL, "`antiphon model fetch` gets it")
     }
 
     /// Returns when no slot is at work.
@@ -89,10 +95,6 @@ fn program() -> Option<PathBuf> {
     let mut found = std::env::split_paths(&path).map(|folder| folder.join("llama-server"));
     let found = found.find(|program| program.exists());
     found.or_else(|| cached("llama-server-build/bin/llama-server", "`.ci/llama-server` builds it"))
-}
-
-fn weights() -> Option<PathBuf> {
-    cached(MODEL, "`antiphon model fetch` gets it")
 }
 
 fn cached(path: &str, hint: &str) -> Option<PathBuf> {
