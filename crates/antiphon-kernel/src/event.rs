@@ -183,6 +183,14 @@ pub struct Usage {
     pub tokens: u64,
     /// In US dollars.
     pub cost_usd: f64,
+    /// How long it waited for its turn at a model, in milliseconds; 0 in journals that don't say.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub waited_ms: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's `skip_serializing_if` wants it so")]
+pub(crate) fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What a server may ask for in the middle of its calls, as it stood when it asked.

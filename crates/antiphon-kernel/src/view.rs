@@ -167,4 +167,7 @@ pub struct Used {
     pub cost_usd: f64,
     /// Working time in milliseconds.
     pub working_ms: u64,
+    /// How long samples waited for their turns at a model, all together, in milliseconds.
+    #[serde(default, skip_serializing_if = "crate::event::is_zero")]
+    pub waited_ms: u64,
 }

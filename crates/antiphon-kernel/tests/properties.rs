@@ -174,7 +174,7 @@ impl World {
 
     /// A model answers, or fails, and says what it used: never more than it was granted.
     fn sample(&mut self, op: String, granted: u64) -> EventKind {
-        let used = Usage { tokens: self.choose(granted as usize + 1) as u64, cost_usd: 0.0 };
+        let used = Usage { tokens: self.choose(granted as usize + 1) as u64, ..Usage::default() };
         match self.choose(6) {
             0 => failed(op, ErrorKind::Model, false, Some(used)),
             1 => failed(op, ErrorKind::Timeout, false, None),

@@ -8,12 +8,13 @@ mod asker;
 mod catalogue;
 mod engine;
 mod fused;
-#[cfg(target_arch = "x86_64")]
-mod gemv;
 mod grammar;
 mod kv;
+mod linear;
 mod model;
 mod network;
+#[cfg_attr(not(target_arch = "x86_64"), path = "packed/elsewhere.rs")]
+mod packed;
 mod protocol;
 mod queue;
 mod sampler;
@@ -29,6 +30,6 @@ mod weights;
 pub use asker::on_behalf_of;
 pub use catalogue::{CATALOGUE, DEFAULT, Entry, find};
 pub use model::{LocalModel, Weights};
-pub use speed::{Speed, measure};
+pub use speed::{Meter, Speed};
 pub use store::{FetchError, Fetching, Store, Watch, names, size};
 pub use threads::settle;

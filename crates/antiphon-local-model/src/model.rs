@@ -102,7 +102,12 @@ impl LocalModel {
                     };
                     ModelError { usage, ..self.error(kind, unanswered.to_string()) }
                 })?;
-            usage += Usage { prompt_tokens: read, completion_tokens: written.tokens as u64, estimated: false };
+            usage += Usage {
+                prompt_tokens: read,
+                completion_tokens: written.tokens as u64,
+                estimated: false,
+                waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
+            };
             self.trace(read, &written, waited);
             let why = match request.read(&written.text) {
                 Ok(reply) => return Ok(self.answered(request, reply, written, usage)),

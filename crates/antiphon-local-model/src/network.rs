@@ -6,16 +6,15 @@
 use std::sync::Arc;
 
 use candle_core::quantized::QTensor;
-use candle_core::{D, Device, Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 use candle_nn::attention::{AttnMask, flash_attn};
 use candle_nn::ops::rms_norm;
 use candle_nn::rotary_emb::{rope_i, rope_thd};
 
 use crate::fused::{causal_softmax, gated};
-#[cfg(target_arch = "x86_64")]
-use crate::gemv;
 use crate::kv::Kv;
-use crate::weights::{Gguf, Matrix};
+use crate::linear::Linear;
+use crate::weights::Gguf;
 
 /// The families of networks that this one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,11 +62,6 @@ struct Block {
 struct Norm {
     weight: Tensor,
     epsilon: f32,
-}
-
-struct Linear {
-    matrix: Matrix,
-    bias: Option<Tensor>,
 }
 
 struct Rotary {
@@ -248,57 +242,6 @@ impl Norm {
 
     fn apply(&self, x: &Tensor) -> Result<Tensor> {
         rms_norm(x, &self.weight, self.epsilon)
-    }
-}
-
-impl Linear {
-    fn load(file: &mut Gguf, name: &str) -> Result<Self> {
-        let bias = format!("{name}.bias");
-        let bias = if file.has(&bias) { Some(file.vector(&bias)?) } else { None };
-        Ok(Self { matrix: file.matrix(&format!("{name}.weight"))?, bias })
-    }
-
-    fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        let [y] = Self::apply_all([self], x)?;
-        Ok(y)
-    }
-
-    /// Several of the same width at once: candle then quantizes `x` but once, and its threads meet but once.
-    fn apply_all<const N: usize>(linears: [&Self; N], x: &Tensor) -> Result<[Tensor; N]> {
-        let padding = linears[0].matrix.padding;
-        let x = if padding == 0 { x.contiguous()? } else { x.pad_with_zeros(D::Minus1, 0, padding)? };
-        let tensors = linears.map(|linear| linear.matrix.tensor.as_ref());
-        let outputs = match Self::apply_to_one(&tensors, &x)? {
-            Some(outputs) => outputs,
-            None => match QTensor::gemv_fused_shared_lhs(&tensors, &x)? {
-                Some(outputs) => outputs,
-                None => tensors.iter().map(|tensor| x.apply_op1_no_bwd(*tensor)).collect::<Result<_>>()?,
-            },
-        };
-        let biased = outputs.into_iter().zip(linears).map(|(output, linear)| match &linear.bias {
-            Some(bias) => output.broadcast_add(bias),
-            None => Ok(output),
-        });
-        let biased: Vec<Tensor> = biased.collect::<Result<_>>()?;
-        biased.try_into().map_err(|_| candle_core::Error::msg("as many outputs as matrices"))
-    }
-}
-
-impl Linear {
-    /// For a single token, where we can do better than candle.
-    #[cfg(target_arch = "x86_64")]
-    fn apply_to_one(tensors: &[&QTensor], x: &Tensor) -> Result<Option<Vec<Tensor>>> {
-        if x.dim(0)? != 1 {
-            return Ok(None);
-        }
-        let Some(outputs) = gemv::multiply(tensors, &x.flatten_all()?.to_vec1()?)? else { return Ok(None) };
-        let outputs = outputs.into_iter().map(|output| Tensor::from_vec(output, (1, ()), &Device::Cpu));
-        outputs.collect::<Result<_>>().map(Some)
-    }
-
-    #[cfg(not(target_arch = "x86_64"))]
-    fn apply_to_one(_: &[&QTensor], _: &Tensor) -> Result<Option<Vec<Tensor>>> {
-        Ok(None)
     }
 }
 

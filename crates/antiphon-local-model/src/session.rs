@@ -214,3 +214,76 @@ impl<'a> Answer<'a> {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used)]
+
+    use antiphon_models::{SampleRequest, Shape};
+    use indexmap::IndexMap;
+
+    use super::*;
+    use crate::store::Store;
+    use crate::template::Template;
+    use crate::vocabulary::Part;
+    use crate::{catalogue, protocol};
+
+    struct Patient;
+
+    impl Listener for Patient {
+        fn listening(&self) -> bool {
+            true
+        }
+
+        fn heard(&self, _tokens: usize) {}
+    }
+
+    /// The smallest model, or `None`, with a word about it, where it can't be had. In CI that is a failure.
+    async fn session() -> Option<(Session, Template)> {
+        let _ = rustls_graviola::default_provider().install_default();
+        match Store::open().unwrap().fetch(catalogue::find("tiny").unwrap(), &|_| ()).await {
+            Ok(file) => {
+                let (session, file) = Session::load(&file).unwrap();
+                let template = Template::load(&file, session.vocabulary()).unwrap();
+                Some((session, template))
+            }
+            Err(error) if std::env::var_os("CI").is_some() => panic!("{error}"),
+            Err(error) => {
+                eprintln!("skipped: {error}");
+                None
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_choice_among_200_labels_asks_the_network_once_more_than_the_label_has_tokens_at_most() {
+        let Some((mut session, template)) = session().await else { return };
+        let sets: [fn(usize) -> String; 3] = [
+            |n| format!("label-{n}"),
+            // Long beginnings that many share.
+            |n| format!("billing/invoices/overdue/region-{}/account-{n}", n % 7),
+            |n| format!("{} the customer's complaint about order {n}", ["escalate", "answer", "close"][n % 3]),
+        ];
+        for label in sets {
+            let labels: IndexMap<String, String> = (0..200).map(|n| (label(n), String::new())).collect();
+            let shape = Shape::choose(labels.clone()).unwrap();
+            let request = SampleRequest { shape, ..SampleRequest::text("Which one is about number 150?") };
+            let rendered = template.render(&protocol::turns(&request)).unwrap();
+            let order = Order {
+                prompt: session.vocabulary().encode(rendered.parts()).unwrap(),
+                grammar: protocol::grammar(&request),
+                max_tokens: 100,
+                ..Order::default()
+            };
+            let written = session.write(&order, &Patient).unwrap().unwrap();
+            let chosen: serde_json::Value = serde_json::from_str(&written.text).unwrap();
+            let chosen = chosen["choice"].as_str().unwrap();
+            assert!(labels.contains_key(chosen), "{written:?}");
+            let count = |text| session.vocabulary().encode([Part::Content(text)]).unwrap().len();
+            let tokens = count(chosen) - count("");
+            assert!(written.passes <= tokens + 1, "{tokens} tokens: {written:?}");
+            // What all labels begin with costs nothing.
+            assert!(written.passes < written.tokens, "{written:?}");
+        }
+    }
+}

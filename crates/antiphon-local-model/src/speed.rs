@@ -3,13 +3,18 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::session::{Listener, Order, Session};
+use crate::session::{Listener, Order, Session, Written};
+
+/// A loaded model, to be measured.
+pub struct Meter {
+    session: Session,
+    load: Duration,
+    seed: u32,
+}
 
 /// What was measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Speed {
-    /// How long the model took to load.
-    pub load: Duration,
     /// Tokens of a prompt read in a second.
     pub prompt: f64,
     /// Tokens written in a second.
@@ -28,31 +33,52 @@ impl Listener for Nobody {
     fn heard(&self, _tokens: usize) {}
 }
 
-/// Reads a prompt of so many tokens and writes so many (at least two), after one that warms it up. The tokens make no sense,
-/// so none of them is likely to be the last.
-///
-/// # Errors
-/// The file can't be used, as a clause for people.
-pub fn measure(file: &Path, prompt: u32, write: usize) -> Result<Speed, String> {
-    let began = Instant::now();
-    let (mut session, _) = Session::load(file).map_err(|error| error.to_string())?;
-    let load = began.elapsed();
-    let mut run = |prompt: Vec<u32>, max_tokens: usize| {
+impl Meter {
+    /// Loads a model, and warms it up.
+    ///
+    /// # Errors
+    /// The file can't be used, as a clause for people.
+    pub fn load(file: &Path) -> Result<Self, String> {
+        let began = Instant::now();
+        let (session, _) = Session::load(file).map_err(|error| error.to_string())?;
+        let mut meter = Self { session, load: began.elapsed(), seed: 0 };
+        let prompt = meter.tokens(40);
+        meter.write(prompt, 2)?;
+        Ok(meter)
+    }
+
+    /// How long the model took to load.
+    pub fn loading(&self) -> Duration {
+        self.load
+    }
+
+    /// So many tokens that were not asked for before. They make no sense, so none of them is likely to be the last.
+    pub fn tokens(&mut self, count: u32) -> Vec<u32> {
+        self.seed += 1;
+        // Ordinary words: ids in the low thousands.
+        (0..count).map(|at| 1_000 + (self.seed * 101 + at * 37) % 4_000).collect()
+    }
+
+    /// Reads a prompt and writes so many tokens, at least two; then the same prompt with a few tokens more.
+    ///
+    /// # Errors
+    /// The model failed, as a clause for people.
+    pub fn measure(&mut self, prompt: &[u32], write: usize) -> Result<Speed, String> {
+        let first = self.write(prompt.to_vec(), write)?;
+        let more = self.tokens(8);
+        let again = self.write([prompt, &more].concat(), 2)?;
+        #[expect(clippy::cast_precision_loss, reason = "token counts are small")]
+        let rate = |tokens: usize, took: Duration| tokens as f64 / took.as_secs_f64();
+        Ok(Speed {
+            prompt: rate(prompt.len() - first.known, first.reading),
+            generation: rate(first.passes - 1, first.writing),
+            first_token: again.reading,
+        })
+    }
+
+    fn write(&mut self, prompt: Vec<u32>, max_tokens: usize) -> Result<Written, String> {
         let order = Order { prompt, max_tokens, ..Order::default() };
-        let written = session.write(&order, &Nobody).map_err(|error| error.to_string())?;
+        let written = self.session.write(&order, &Nobody).map_err(|error| error.to_string())?;
         written.ok_or_else(|| "nobody listened".to_owned())
-    };
-    // Ordinary words: ids in the low thousands.
-    let tokens = |seed: u32, count: u32| (0..count).map(|at| 1_000 + (seed + at * 37) % 4_000).collect::<Vec<_>>();
-    run(tokens(1, 40), 2)?;
-    let first = run(tokens(2, prompt), write)?;
-    let again = run([tokens(2, prompt), tokens(3, 8)].concat(), 2)?;
-    #[expect(clippy::cast_precision_loss, reason = "token counts are small")]
-    let rate = |tokens: usize, took: Duration| tokens as f64 / took.as_secs_f64();
-    Ok(Speed {
-        load,
-        prompt: rate(prompt as usize - first.known, first.reading),
-        generation: rate(first.passes - 1, first.writing),
-        first_token: again.reading,
-    })
+    }
 }

@@ -9,20 +9,16 @@ use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Result, Tensor, bail};
 
-/// The kernels that read whole tiles want rows of so many values; shorter rows are filled up with zeros.
+use crate::linear::Matrix;
+use crate::packed::Packed;
+
+/// candle's kernels that read whole tiles want rows of so many values; shorter rows are filled up with zeros.
 const TILE: usize = 256;
 
 /// A GGUF file, opened.
 pub(crate) struct Gguf {
     content: Content,
     file: BufReader<File>,
-}
-
-/// A matrix whose rows may have been filled up.
-pub(crate) struct Matrix {
-    pub(crate) tensor: Arc<QTensor>,
-    /// How many zeros stand at the end of each row: what it is multiplied with must have them too.
-    pub(crate) padding: usize,
 }
 
 impl Gguf {
@@ -74,19 +70,28 @@ impl Gguf {
     /// A matrix to multiply with, in a type that has a fast kernel. Eight bits keep what fewer bits said.
     pub(crate) fn matrix(&mut self, name: &str) -> Result<Matrix> {
         use GgmlDType as D;
-        let tensor = self.read(name)?;
+        let mut tensor = self.read(name)?;
         let (_, width) = tensor.shape().dims2()?;
-        let padding = width.next_multiple_of(TILE) - width;
         let slow = matches!(tensor.dtype(), D::F32 | D::F16 | D::BF16 | D::Q4_0 | D::Q4_1 | D::Q5_0 | D::Q5_1);
-        if !slow && padding == 0 {
-            return Ok(Matrix { tensor: Arc::new(tensor), padding });
+        if slow && width.is_multiple_of(32) {
+            tensor = eight_bits(&tensor, 0)?;
         }
-        let full = tensor.dequantize(&Device::Cpu)?;
-        let full = if padding == 0 { full } else { full.pad_with_zeros(1, 0, padding)? };
-        Ok(Matrix { tensor: Arc::new(QTensor::quantize(&full, D::Q8_0)?), padding })
+        if let Some(packed) = Packed::of(&tensor)? {
+            return Ok(Matrix::Packed(packed));
+        }
+        let padding = width.next_multiple_of(TILE) - width;
+        let tensor = if padding == 0 { tensor } else { eight_bits(&tensor, padding)? };
+        Ok(Matrix::Plain { tensor: Arc::new(tensor), padding })
     }
 
     fn read(&mut self, name: &str) -> Result<QTensor> {
         self.content.tensor(&mut self.file, name, &Device::Cpu)
     }
+}
+
+/// With so many zeros at the end of each row.
+fn eight_bits(tensor: &QTensor, padding: usize) -> Result<QTensor> {
+    let full = tensor.dequantize(&Device::Cpu)?;
+    let full = if padding == 0 { full } else { full.pad_with_zeros(1, 0, padding)? };
+    QTensor::quantize(&full, GgmlDType::Q8_0)
 }

@@ -178,7 +178,7 @@ impl From<&str> for StopReason {
     }
 }
 
-/// Tokens used.
+/// What an answer took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
     /// Read by the model.
@@ -188,6 +188,9 @@ pub struct Usage {
     /// The server did not count: these are guesses, at four bytes a token.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,
+    /// How long others were answered first, in milliseconds: where that is known, which is in this process.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub waited_ms: u64,
 }
 
 impl Usage {
@@ -197,6 +200,7 @@ impl Usage {
             prompt_tokens: prompt.iter().map(|message| tokens(message.size())).sum(),
             completion_tokens: tokens(said.len()),
             estimated: true,
+            waited_ms: 0,
         }
     }
 
@@ -204,6 +208,11 @@ impl Usage {
     pub fn total(&self) -> u64 {
         self.prompt_tokens + self.completion_tokens
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's `skip_serializing_if` wants it so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Tokens in so many bytes, by the usual rule of thumb.
@@ -216,6 +225,7 @@ impl std::ops::AddAssign for Usage {
         self.prompt_tokens += other.prompt_tokens;
         self.completion_tokens += other.completion_tokens;
         self.estimated |= other.estimated;
+        self.waited_ms += other.waited_ms;
     }
 }
 

@@ -145,16 +145,20 @@ pub(crate) trait And {
 
 impl And for Usage {
     fn and(self, other: Self) -> Self {
-        Self { tokens: self.tokens + other.tokens, cost_usd: self.cost_usd + other.cost_usd }
+        Self {
+            tokens: self.tokens + other.tokens,
+            cost_usd: self.cost_usd + other.cost_usd,
+            waited_ms: self.waited_ms + other.waited_ms,
+        }
     }
 }
 
 pub(crate) fn used(answer: &SampleAnswer) -> Usage {
-    Usage { tokens: answer.usage.total(), cost_usd: answer.cost_usd }
+    Usage { tokens: answer.usage.total(), cost_usd: answer.cost_usd, waited_ms: answer.usage.waited_ms }
 }
 
 pub(crate) fn spent(error: &ModelError) -> Usage {
-    Usage { tokens: error.usage.total(), cost_usd: error.cost_usd }
+    Usage { tokens: error.usage.total(), cost_usd: error.cost_usd, waited_ms: error.usage.waited_ms }
 }
 
 pub(crate) fn failure(kind: ErrorKind, message: impl Into<String>) -> CallFailure {

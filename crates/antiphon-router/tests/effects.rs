@@ -262,7 +262,7 @@ impl Model for Scripted {
             output: json!(text),
             text: text.into(),
             model: format!("{}-7b", self.name),
-            usage: Usage { prompt_tokens: 10, completion_tokens: 5, estimated: false },
+            usage: Usage { prompt_tokens: 10, completion_tokens: 5, estimated: false, waited_ms: 1_200 },
             cost_usd: 0.25,
             ..SampleAnswer::default()
         })
@@ -293,7 +293,8 @@ async fn samples_fall_back_along_the_list() {
     assert_eq!((record.output, record.model.as_deref()), (json!("hello"), Some("good-7b")));
     assert_eq!(record.text, None);
     let usage = usage.unwrap();
-    assert_eq!((usage.tokens, usage.cost_usd), (15, 0.25));
+    assert_eq!((usage.tokens, usage.cost_usd, usage.waited_ms), (15, 0.25, 1_200));
+    assert_eq!(record.usage.as_ref().unwrap()["waited_ms"], 1_200, "as a step's `.usage` shows it");
     assert_eq!(*asked.lock().unwrap(), ["away", "odd", "good"]);
 
     let failed = failure(sample(&["odd", "away"]).await);

@@ -26,7 +26,7 @@ impl Model for Scripted {
 
     async fn sample(&self, request: &SampleRequest, _: &SampleContext) -> Result<SampleAnswer, ModelError> {
         *self.asked.lock().unwrap() += 1;
-        let usage = Usage { prompt_tokens: 10, completion_tokens: 5, estimated: false };
+        let usage = Usage { prompt_tokens: 10, completion_tokens: 5, estimated: false, waited_ms: 0 };
         if !self.able {
             let error = ModelError::new(ModelErrorKind::Unavailable, "it is away");
             return Err(ModelError { usage, ..error });

@@ -207,6 +207,7 @@ impl Run<'_> {
     pub(super) fn use_up(&mut self, usage: Usage) {
         self.state.used.tokens += usage.tokens;
         self.state.used.cost_usd += usage.cost_usd;
+        self.state.used.waited_ms += usage.waited_ms;
     }
 
     /// Lets samples go on that waited for others to settle, in the order in which they came.
@@ -309,7 +310,7 @@ impl Reserved {
 
 impl From<Reserved> for Usage {
     fn from(reserved: Reserved) -> Self {
-        Self { tokens: reserved.tokens, cost_usd: reserved.cost_usd }
+        Self { tokens: reserved.tokens, cost_usd: reserved.cost_usd, waited_ms: 0 }
     }
 }
 

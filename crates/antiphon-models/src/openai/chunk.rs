@@ -84,7 +84,12 @@ pub(super) struct Counted {
 
 impl Counted {
     pub(super) fn usage(self) -> Usage {
-        Usage { prompt_tokens: self.prompt_tokens, completion_tokens: self.completion_tokens, estimated: false }
+        Usage {
+            prompt_tokens: self.prompt_tokens,
+            completion_tokens: self.completion_tokens,
+            estimated: false,
+            waited_ms: 0,
+        }
     }
 }
 

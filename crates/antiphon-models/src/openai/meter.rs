@@ -19,7 +19,7 @@ impl Meter {
 
     /// A request is sent, with about so many tokens to read.
     pub(super) fn begin(&self, prompt_tokens: u64) {
-        self.lock().1 = Some(Usage { prompt_tokens, completion_tokens: 0, estimated: true });
+        self.lock().1 = Some(Usage { prompt_tokens, completion_tokens: 0, estimated: true, waited_ms: 0 });
     }
 
     /// Its answer has grown to so many bytes, in so many pieces. Most servers send a piece a token.

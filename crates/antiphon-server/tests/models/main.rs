@@ -23,7 +23,7 @@ fn said(text: &str) -> SampleAnswer {
         output: text.into(),
         text: text.into(),
         model: "small-1".into(),
-        usage: Usage { prompt_tokens: 7, completion_tokens: 3, estimated: false },
+        usage: Usage { prompt_tokens: 7, completion_tokens: 3, estimated: false, waited_ms: 0 },
         ..SampleAnswer::default()
     }
 }

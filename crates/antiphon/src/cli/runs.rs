@@ -130,7 +130,12 @@ fn describe(shown: &RunShown) -> Result<(), Fault> {
     for limit in &view.overrun {
         print::line(&format!("beyond a limit: {}", printable(limit)))?;
     }
-    print::line(&format!("used: {} calls, {} tokens, ${:.4}", view.used.calls, view.used.tokens, view.used.cost_usd))?;
+    let used = &view.used;
+    let waited = match used.waited_ms {
+        0 => String::new(),
+        waited => format!(", {} of waiting for a turn at a model", span(Duration::from_millis(waited))),
+    };
+    print::line(&format!("used: {} calls, {} tokens, ${:.4}{waited}", used.calls, used.tokens, used.cost_usd))?;
     if let Some(output) = &shown.output {
         print::line("output:")?;
         print::json(output, false)?;
