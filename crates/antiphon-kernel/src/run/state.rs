@@ -236,6 +236,7 @@ pub(super) struct Iteration {
     /// What the call has asked for.
     pub asked: Asked,
     /// How the call ended, while what it has called is being stopped.
+    #[serde(default)]
     pub landed: Option<Landed>,
     pub started_at: u64,
 }
@@ -265,6 +266,7 @@ pub(super) struct Asked {
     /// What it asked models, in order: kept while the call is repeated, since answers are paid once.
     pub samples: Vec<Sample>,
     /// What it called, likewise: what was done is not done again.
+    #[serde(default)]
     pub calls: Vec<Called>,
 }
 
