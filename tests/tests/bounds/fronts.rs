@@ -31,9 +31,10 @@ fn reached(scratch: &Scratch) -> Vec<String> {
 
 #[test]
 fn a_tool_that_is_not_allowed_is_reached_by_nobody() {
-    let thinks = Model::start(|request| match results(request).as_slice() {
-        [] => calls(&[("tools__charge", json!({ "id": "a" })), ("tools__echo", json!({ "id": "b" }))]),
-        results => says(&results.join(" | ")),
+    // It insists until it is told by whoever reaches the server.
+    let thinks = Model::start(|request| match results(request).iter().find(|told| told.contains("`allow`")) {
+        None => calls(&[("tools__charge", json!({ "id": "a" })), ("tools__echo", json!({ "id": "b" }))]),
+        Some(told) => says(told),
     });
     let there = project(&thinks.url);
 

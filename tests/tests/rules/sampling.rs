@@ -132,12 +132,12 @@ pub const CASES: &[Case] = &[
             [steps.a]
             sample = "m"
             max_tokens = 30
-            prompt = "?"
+            prompt = "{{ run.key }}"
             [steps.b]
             needs = ["a"]
             sample = "m"
             max_tokens = 30
-            prompt = "?"
+            prompt = "{{ run.key }}"
         "#,
         answers: &[],
         ends: "failed budget at b",
@@ -153,12 +153,12 @@ pub const CASES: &[Case] = &[
             [steps.a]
             sample = "m"
             max_tokens = 30
-            prompt = "?"
+            prompt = "{{ run.key }}"
             [steps.b]
             needs = ["a"]
             sample = "m"
             max_tokens = 30
-            prompt = "?"
+            prompt = "{{ run.key }}"
         "#,
         answers: &[],
         ends: r#"ok {"a":"teal","b":"teal"}"#,
@@ -169,12 +169,12 @@ pub const CASES: &[Case] = &[
         name: "what others may still use is waited for",
         file: r#"
             [limits]
-            tokens = 90
+            tokens = 89
             [steps.a]
             for_each = [1, 2]
             sample = "m"
             max_tokens = 40
-            prompt = "?"
+            prompt = "{{ run.key }}"
         "#,
         answers: &[],
         ends: r#"ok {"a":["teal","teal"]}"#,
@@ -189,12 +189,12 @@ pub const CASES: &[Case] = &[
             [steps.a]
             sample = "caller"
             max_tokens = 20
-            prompt = "?"
+            prompt = "{{ run.key }}"
             [steps.b]
             needs = ["a"]
             sample = "caller"
             max_tokens = 20
-            prompt = "?"
+            prompt = "{{ run.key }}"
         "#,
         answers: &[(
             "a",

@@ -219,7 +219,7 @@ impl World {
         let mut steps: Vec<(usize, String)> = view
             .steps
             .iter()
-            .filter(|step| !step.path.contains(['/', ':']))
+            .filter(|step| !step.path.contains(['/', ':', '?']))
             .map(|step| {
                 let status = serde_json::to_value(step.status).unwrap();
                 let place = self.order.iter().position(|id| *id == step.path).unwrap_or(usize::MAX);

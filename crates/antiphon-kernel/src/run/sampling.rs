@@ -36,7 +36,7 @@ impl Run<'_> {
                 }
             };
         }
-        let rounds = wanted.terms.sampling.as_ref().map_or(0, |terms| terms.rounds);
+        let rounds = wanted.terms.sampling.as_ref().map(|terms| terms.rounds);
         let count = samples.iter().filter(|sample| sample.claimed).count();
         // Another question under the same name: nobody waits for the answer to the first any more.
         let first = |other: &Wanted| other.spot == wanted.spot && other.why == wanted.why;
@@ -52,7 +52,7 @@ impl Run<'_> {
             let sample = Sample { key: wanted.key.clone(), request: params, answer: None, claimed: true };
             iteration.asked.samples.push(sample);
         }
-        if count >= rounds as usize {
+        if let Some(rounds) = rounds.filter(|rounds| count >= *rounds as usize) {
             let why = format!("it asks more than {rounds} times in one call (`sampling.limits.rounds`)");
             return self.refuse(wanted, spent(why));
         }
