@@ -47,7 +47,7 @@ impl Router {
     ///
     /// # Errors
     /// A server of those granted can't be asked.
-    pub async fn tools_of(&self, guest: &Guest) -> Result<Vec<Value>, CallFailure> {
+    pub async fn tools_for(&self, guest: &Guest) -> Result<Vec<Value>, CallFailure> {
         let granted = self.granted(guest.server());
         let cx = CallContext { run: guest.run(), ..CallContext::detached() };
         let mut request = self.filled(&json!({ "tools": *granted }), &cx).await?.into_owned();
@@ -77,7 +77,12 @@ fn used(result: &Value) -> Option<Usage> {
     let used = result.get("_meta")?.get(USAGE)?;
     let tokens = |key: &str| used.get(key).and_then(Value::as_u64);
     let estimated = used.get("estimated").is_some_and(|estimated| *estimated == true);
-    Some(Usage { prompt_tokens: tokens("prompt_tokens")?, completion_tokens: tokens("completion_tokens")?, estimated })
+    Some(Usage {
+        prompt_tokens: tokens("prompt_tokens")?,
+        completion_tokens: tokens("completion_tokens")?,
+        estimated,
+        waited_ms: 0,
+    })
 }
 
 /// What a call in flight was given, or why not.

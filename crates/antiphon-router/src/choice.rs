@@ -97,7 +97,7 @@ impl Wish {
             true => (2 * self.prompt + self.answer, 2 * self.answer),
             false => (self.prompt, self.answer),
         };
-        let cost = price.of(Usage { prompt_tokens: read, completion_tokens: written, estimated: true });
+        let cost = price.of(Usage { prompt_tokens: read, completion_tokens: written, estimated: true, waited_ms: 0 });
         (cost > left).then(|| format!("{TOO_DEAR} it may cost {cost:.4} US dollars, and {left:.4} are left"))
     }
 }

@@ -92,7 +92,7 @@ impl ModelDoor for Routed {
 
 impl ToolDoor for Routed {
     async fn tools(&self, guest: &Guest) -> Result<Vec<Value>, String> {
-        self.router()?.tools_of(guest).await.map_err(|failure| failure.message)
+        self.router()?.tools_for(guest).await.map_err(|failure| failure.message)
     }
 
     async fn call(&self, guest: &Guest, name: &str, arguments: Map<String, Value>) -> Result<Value, String> {

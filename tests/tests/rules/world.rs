@@ -195,7 +195,7 @@ impl World {
             What::Sampling { .. } => json!({ "role": "assistant", "content": { "type": "text", "text": "teal" } }),
             _ => json!("teal"),
         };
-        let usage = Some(Usage { tokens: 40, cost_usd: 0.0 });
+        let usage = Some(Usage { tokens: 40, ..Usage::default() });
         self.feed(EventKind::Done { op, record: ValueRef::inline(json!({ "output": output })), usage });
     }
 
