@@ -188,7 +188,6 @@ pub struct Usage {
     pub waited_ms: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's `skip_serializing_if` wants it so")]
 pub(crate) fn is_zero(number: &u64) -> bool {
     *number == 0
 }

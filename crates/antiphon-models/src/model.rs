@@ -210,7 +210,6 @@ impl Usage {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's `skip_serializing_if` wants it so")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
