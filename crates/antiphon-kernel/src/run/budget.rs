@@ -76,7 +76,7 @@ impl Run<'_> {
         let prompt = self.iteration(spot).map_or(0, |iteration| prompt_of(iteration));
         let said = answer.content.as_ref().and_then(|said| said.get("content"));
         let used = said.map_or(0, |said| prompt + tokens(length(said)));
-        self.settle_usage(spot, Usage { tokens: used, cost_usd: 0.0 });
+        self.settle_usage(spot, Usage { tokens: used, cost_usd: 0.0, waited_ms: 0 });
     }
 
     /// Whether something is set aside for an attempt.
