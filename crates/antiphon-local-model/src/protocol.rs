@@ -97,7 +97,7 @@ mod tests {
         let [call, answer] = &both[..] else { panic!("one tool, one answer") };
         assert!(call.before.contains("add") && answer.schema["properties"].get("answer").is_some());
         request.tool_choice = ToolChoice::Required;
-        assert_eq!(arms(&request), std::slice::from_ref(&call));
+        assert_eq!(arms(&request)[..], both[..1]);
         request.tool_choice = ToolChoice::None;
         assert_eq!(grammar(&request), None);
         request.shape = Shape::schema(json!({ "type": "object" })).unwrap();
