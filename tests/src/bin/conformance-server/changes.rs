@@ -21,11 +21,14 @@ pub enum Change {
     Resource(String),
 }
 
+/// Legacy peers, and the resources that each wants to know of.
+type Peers = Vec<(Peer<RoleServer>, BTreeSet<String>)>;
+
 /// Tells of changes: modern listeners by their subscriptions, legacy peers by notifications.
 #[derive(Clone, Debug)]
 pub struct Changes {
     sender: broadcast::Sender<Change>,
-    legacy: Arc<Mutex<Vec<(Peer<RoleServer>, BTreeSet<String>)>>>,
+    legacy: Arc<Mutex<Peers>>,
 }
 
 impl Changes {
@@ -101,7 +104,7 @@ impl Changes {
         }
     }
 
-    fn legacy(&self) -> std::sync::MutexGuard<'_, Vec<(Peer<RoleServer>, BTreeSet<String>)>> {
+    fn legacy(&self) -> std::sync::MutexGuard<'_, Peers> {
         self.legacy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -92,9 +92,10 @@ impl Round<'_> {
                 let message = json!({ "role": "user", "content": text(format!("Use this context: {context}")) });
                 Ok(Step::Done(json!({ "messages": [message] })))
             }
-            None => {
-                asks(json!({ "user_context": elicit("What context should the prompt use?", "context", "string") }), None)
-            }
+            None => asks(
+                json!({ "user_context": elicit("What context should the prompt use?", "context", "string") }),
+                None,
+            ),
         }
     }
 
@@ -146,7 +147,7 @@ impl Round<'_> {
         let state = self.opened()?;
         let name = state.as_deref().and_then(|state| state.strip_prefix("named "));
         match (self.given("step1", "name"), self.given("step2", "color"), name) {
-            (_, Some(color), Some(name)) => says(format!("{name} likes {color}")),
+            (_, Some(color), Some(name)) => says(format!("{name} likes {}", color.as_str().unwrap_or_default())),
             (Some(name), _, _) => asks(
                 json!({ "step2": elicit("Step 2: What is your favorite color?", "color", "string") }),
                 Some(&format!("named {}", name.as_str().unwrap_or_default())),

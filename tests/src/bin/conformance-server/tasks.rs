@@ -53,9 +53,7 @@ pub async fn call(call: &Call<'_>, tasks: &TaskManager) -> Option<Result<CallToo
             }
             Some(answer) => {
                 let name = answer["content"]["name"].as_str().unwrap_or_default().to_owned();
-                spawned(
-                    tasks.spawn(options(), move |_| Box::pin(async move { Ok(said(&format!("done for {name}"))) })),
-                )
+                spawned(tasks.spawn(options(), move |_| Box::pin(async move { Ok(said(&format!("done for {name}"))) })))
             }
         },
         _ => return None,
@@ -74,7 +72,8 @@ async fn slow(task: TaskContext, seconds: f64) -> Ended {
 }
 
 async fn confirm(task: TaskContext, file: String) -> Ended {
-    let schema = json!({ "type": "object", "properties": { "confirm": { "type": "boolean" } }, "required": ["confirm"] });
+    let schema =
+        json!({ "type": "object", "properties": { "confirm": { "type": "boolean" } }, "required": ["confirm"] });
     let answer = task.request_input("confirm", question(&format!("Delete {file}?"), schema)?).await?;
     let deleted = answer["action"] == "accept" && answer["content"]["confirm"] == true;
     Ok(said(&if deleted { format!("deleted {file}") } else { format!("kept {file}") }))

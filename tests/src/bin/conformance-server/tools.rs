@@ -5,9 +5,7 @@ use serde_json::{Value, json};
 /// `tools/list`, as it is sent.
 pub fn list() -> Value {
     let nothing = || json!({ "type": "object", "properties": {} });
-    let one = |name: &str, kind: &str| {
-        json!({ "type": "object", "properties": { name: { "type": kind, "description": name } }, "required": [name] })
-    };
+    let one = |name: &str, kind: &str| json!({ "type": "object", "properties": { name: { "type": kind, "description": name } }, "required": [name] });
     let mut tools = Vec::new();
     for (name, schema) in [
         ("test_simple_text", nothing()),
