@@ -285,7 +285,11 @@ impl Web {
     /// Posts a message; what is said in answer is heard as it comes.
     fn send(&mut self, message: &Value, era: Era) -> bool {
         let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let (method, params) = (text("/method"), [text("/params/name"), text("/params/taskId")].concat());
+        let method = text("/method");
+        let params = match method.as_str() {
+            "resources/read" => text("/params/uri"),
+            _ => [text("/params/name"), text("/params/taskId")].concat(),
+        };
         let authorization = self.token.as_ref().map(|token| format!("Bearer {token}"));
         let mut headers = Vec::new();
         headers.extend(authorization.as_deref().map(|token| ("authorization", token)));

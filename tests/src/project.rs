@@ -44,6 +44,7 @@ impl Scratch {
     pub fn file(&self, name: &str, text: &str) -> PathBuf {
         let text = text
             .replace("${FIXTURE}", &program("fixture-server").display().to_string())
+            .replace("${CONFORMANCE}", &program("conformance-server").display().to_string())
             .replace("${MISBEHAVING}", &program("misbehaving-server").display().to_string())
             .replace("${FILES}", &program("antiphon-file-server").display().to_string())
             .replace("${LOG}", &self.log().display().to_string());

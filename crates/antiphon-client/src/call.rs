@@ -1,10 +1,12 @@
 //! What is asked of a server, and what comes of it.
+#![expect(deprecated, reason = "MCP deprecates logging, and servers use it")]
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use rmcp::model::{ClientCapabilities, LoggingMessageNotificationParam};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
@@ -16,6 +18,9 @@ pub(crate) const ELICIT: &str = "elicitation/create";
 pub(crate) const CREATE_MESSAGE: &str = "sampling/createMessage";
 /// How a server that was let back in calls a tool.
 pub(crate) const CALL_TOOL: &str = "tools/call";
+
+/// How a server asks for folders.
+pub(crate) const LIST_ROOTS: &str = "roots/list";
 
 /// One request, or one round of it.
 #[derive(Clone, Debug)]
@@ -133,6 +138,16 @@ pub struct CallContext {
     /// Puts what the server asks (`method`, `params`) to whoever answers, and yields an `ElicitResult`, a `CreateMessageResult` or a
     /// `CallToolResult`. The first argument tells the requests of one call apart, and is the same when the call is repeated.
     pub ask: Arc<dyn Fn(String, Value) -> Answering + Send + Sync>,
+    /// Whoever the request is passed on for, if it is not our own.
+    pub on_behalf: Option<Arc<OnBehalf>>,
+}
+
+/// Whoever a request is passed on for.
+pub struct OnBehalf {
+    /// What they can answer: the server is told, and may ask for that and nothing else.
+    pub capabilities: Arc<ClientCapabilities>,
+    /// Takes log messages.
+    pub log: Arc<dyn Fn(LoggingMessageNotificationParam) + Send + Sync>,
 }
 
 impl CallContext {
@@ -145,6 +160,7 @@ impl CallContext {
             cancelled: CancellationToken::new(),
             progress: Arc::new(|_| {}),
             ask: Arc::new(|_, _| Box::pin(async { Err(Refused::failed("nobody is there to answer")) })),
+            on_behalf: None,
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Calls in flight, and what a server sends about them.
-#![expect(deprecated, reason = "MCP deprecates sampling, and servers use it")]
+#![expect(deprecated, reason = "MCP deprecates sampling, roots and logging, and servers use them")]
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,34 +10,38 @@ use rmcp::ClientHandler;
 use rmcp::model::{
     ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult, CustomRequest, CustomResult,
     ElicitRequestParams, ElicitResult, ElicitationCapability, ErrorCode, ErrorData, FormElicitationCapability,
-    Implementation, JsonObject, ProgressNotificationParam, ProgressToken, ProtocolVersion, RequestId,
-    SamplingCapability, UrlElicitationCapability,
+    Implementation, JsonObject, ListRootsResult, LoggingMessageNotificationParam, ProgressNotificationParam,
+    ProgressToken, ProtocolVersion, RequestId, ResourceUpdatedNotificationParam, SamplingCapability,
+    UrlElicitationCapability,
 };
 use rmcp::service::{InboundStreamOrigin, NotificationContext, RequestContext, RoleClient};
 use serde_json::Value;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
 
-use crate::call::{Answering, CREATE_MESSAGE, CallContext, ELICIT, Progress, Refused};
+use crate::call::{Answering, CREATE_MESSAGE, CallContext, ELICIT, LIST_ROOTS, Progress, Refused};
+use crate::change::Change;
 use crate::config::ServerConfig;
+use crate::http;
 use crate::wire::number;
 
 /// As clients spell "the user said no".
 const REFUSED: i32 = -1;
 
 /// The calls in flight on one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Calls {
     in_flight: Mutex<BTreeMap<i64, InFlight>>,
     tools_changed: AtomicU64,
     /// How many tasks have been attended to.
     tasks: AtomicI64,
+    changes: broadcast::Sender<Change>,
 }
 
 #[derive(Debug)]
 struct InFlight {
     token: Option<ProgressToken>,
     run: Option<Arc<str>>,
-    progress: mpsc::UnboundedSender<Progress>,
+    events: mpsc::UnboundedSender<CallEvent>,
     serving: Serving,
 }
 
@@ -97,12 +101,21 @@ impl Serving {
     }
 }
 
+/// What reaches a call before its answer, beside questions.
+#[derive(Debug)]
+pub(crate) enum CallEvent {
+    /// It gets on.
+    Progress(Progress),
+    /// It says something for people who look after it.
+    Log(LoggingMessageNotificationParam),
+}
+
 /// A call's place among those in flight; it leaves when this is dropped.
 pub(crate) struct Entry {
     calls: Arc<Calls>,
     id: i64,
-    /// How it gets on.
-    pub(crate) progress: mpsc::UnboundedReceiver<Progress>,
+    /// What reaches it.
+    pub(crate) events: mpsc::UnboundedReceiver<CallEvent>,
     pub(crate) serving: Serving,
 }
 
@@ -112,7 +125,28 @@ impl Drop for Entry {
     }
 }
 
+/// Nobody wants to know of changes.
+#[cfg(test)]
+impl Default for Calls {
+    fn default() -> Self {
+        Self::new(broadcast::channel(1).0)
+    }
+}
+
 impl Calls {
+    pub(crate) fn new(changes: broadcast::Sender<Change>) -> Self {
+        Self { in_flight: Mutex::default(), tools_changed: AtomicU64::new(0), tasks: AtomicI64::new(0), changes }
+    }
+
+    /// The server has told of a change.
+    pub(crate) fn changed(&self, change: Change) {
+        if change == Change::Tools {
+            self.tools_changed();
+        }
+        // Nobody may be interested.
+        let _ = self.changes.send(change);
+    }
+
     /// A call has been sent.
     pub(crate) fn enter(self: &Arc<Self>, id: &RequestId, token: &ProgressToken, cx: &CallContext) -> Entry {
         self.join(number(id).unwrap_or_default(), Some(token.clone()), cx.run.clone(), Serving::of(cx))
@@ -124,10 +158,10 @@ impl Calls {
     }
 
     fn join(self: &Arc<Self>, id: i64, token: Option<ProgressToken>, run: Option<Arc<str>>, serving: Serving) -> Entry {
-        let (sender, progress) = mpsc::unbounded_channel();
-        let call = InFlight { token, run, progress: sender, serving: serving.clone() };
+        let (sender, events) = mpsc::unbounded_channel();
+        let call = InFlight { token, run, events: sender, serving: serving.clone() };
         self.in_flight().insert(id, call);
-        Entry { calls: Arc::clone(self), id, progress, serving }
+        Entry { calls: Arc::clone(self), id, events, serving }
     }
 
     /// Changes whenever the server says that its tools have.
@@ -149,7 +183,7 @@ impl Calls {
         if let Some(call) = in_flight.values().find(|call| call.token.as_ref() == Some(&progress.progress_token)) {
             let ProgressNotificationParam { progress, total, message, .. } = progress;
             // The call may have ended just now.
-            let _ = call.progress.send(Progress { progress, total, message });
+            let _ = call.events.send(CallEvent::Progress(Progress { progress, total, message }));
         }
     }
 
@@ -180,10 +214,24 @@ impl Calls {
         })
     }
 
+    /// Gives a log message to the call that it belongs to: the one that it was marked with (see `http.rs`), else the only one, or
+    /// the likeliest if all are of one run.
+    fn log(&self, id: Option<i64>, message: LoggingMessageNotificationParam) {
+        let in_flight = self.in_flight();
+        let call = match id {
+            Some(id) => in_flight.get(&id),
+            None => likeliest(&in_flight).and_then(|id| in_flight.get(&id)),
+        };
+        if let Some(call) = call {
+            // The call may have ended just now.
+            let _ = call.events.send(CallEvent::Log(message));
+        }
+    }
+
     /// Puts a pushed request to the call that it belongs to.
     ///
     /// Over HTTP the stream that it came on tells which. A pipe does not, but if all calls on it are of one run, then the
-    /// oldest will do: who answers is the same.
+    /// likeliest will do: who answers is the same.
     async fn ask(
         &self,
         origin: Option<&InboundStreamOrigin>,
@@ -195,8 +243,7 @@ impl Calls {
             let call = match origin {
                 Some(InboundStreamOrigin::OutboundRequest(id)) => number(id).and_then(|id| in_flight.get(&id)),
                 Some(InboundStreamOrigin::Unassociated) | None => {
-                    let mut calls = in_flight.values();
-                    calls.next().filter(|first| calls.all(|other| other.run == first.run))
+                    likeliest(&in_flight).and_then(|id| in_flight.get(&id))
                 }
             };
             call.map(|call| call.serving.clone())
@@ -211,9 +258,25 @@ impl Calls {
     }
 }
 
+/// The call that a message on a pipe belongs to, if all are of one run: the oldest of those that ask least. One that waits for
+/// people may wait for long, and others go on meanwhile.
+fn likeliest(in_flight: &BTreeMap<i64, InFlight>) -> Option<i64> {
+    let mut runs = in_flight.values().map(|call| &call.run);
+    let first = runs.next()?;
+    if !runs.all(|run| run == first) {
+        return None;
+    }
+    in_flight
+        .iter()
+        .min_by_key(|(id, call)| (call.serving.asking.open.load(Ordering::Acquire), **id))
+        .map(|(id, _)| *id)
+}
+
 /// Our side of a connection.
 pub(crate) struct Handler {
     pub(crate) config: Arc<ServerConfig>,
+    /// What the server is offered on this connection, where that is not what it is granted.
+    pub(crate) offer: Option<Arc<ClientCapabilities>>,
     pub(crate) calls: Arc<Calls>,
 }
 
@@ -224,7 +287,12 @@ impl Handler {
         method: &'static str,
         mut params: Value,
     ) -> Result<Value, ErrorData> {
-        let granted = if method == ELICIT { self.config.elicitation.granted() } else { self.config.sampling };
+        let capabilities = self.capabilities();
+        let granted = match method {
+            ELICIT => capabilities.elicitation.is_some(),
+            CREATE_MESSAGE => capabilities.sampling.is_some(),
+            _ => capabilities.roots.is_some(),
+        };
         if !granted {
             tracing::warn!(server = %self.config.name, "asked by `{method}` without being granted it; refused");
             let why = format!("{method}: this client does not grant it to you");
@@ -235,8 +303,11 @@ impl Handler {
     }
 }
 
-impl ClientHandler for Handler {
-    fn get_info(&self) -> ClientConfig {
+impl Handler {
+    fn capabilities(&self) -> ClientCapabilities {
+        if let Some(offer) = &self.offer {
+            return ClientCapabilities::clone(offer);
+        }
         let mut capabilities = ClientCapabilities::builder().enable_tasks().build();
         capabilities.elicitation = self.config.elicitation.granted().then(|| {
             ElicitationCapability::new()
@@ -248,7 +319,14 @@ impl ClientHandler for Handler {
             sampling.tools = Some(JsonObject::new());
             sampling
         });
-        let mut info = ClientConfig::new(capabilities, Implementation::new("antiphon", env!("CARGO_PKG_VERSION")));
+        capabilities
+    }
+}
+
+impl ClientHandler for Handler {
+    fn get_info(&self) -> ClientConfig {
+        let mut info =
+            ClientConfig::new(self.capabilities(), Implementation::new("antiphon", env!("CARGO_PKG_VERSION")));
         // What `initialize` says. Left alone, rmcp would name a version there that has no `initialize`.
         info.protocol_version = ProtocolVersion::V_2025_11_25;
         info
@@ -272,6 +350,10 @@ impl ClientHandler for Handler {
         serde_json::from_value(self.ask(&context, CREATE_MESSAGE, params).await?).map_err(unexpected)
     }
 
+    async fn list_roots(&self, context: RequestContext<RoleClient>) -> Result<ListRootsResult, ErrorData> {
+        serde_json::from_value(self.ask(&context, LIST_ROOTS, JsonObject::new().into()).await?).map_err(unexpected)
+    }
+
     /// What rmcp can't read arrives here, such as a question with a schema that it does not know; people may understand it all
     /// the same.
     async fn on_custom_request(
@@ -282,6 +364,7 @@ impl ClientHandler for Handler {
         let method = match request.method.as_str() {
             ELICIT => ELICIT,
             CREATE_MESSAGE => CREATE_MESSAGE,
+            LIST_ROOTS => LIST_ROOTS,
             _ => return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None)),
         };
         self.ask(&context, method, request.params.unwrap_or_default()).await.map(CustomResult::new)
@@ -292,8 +375,36 @@ impl ClientHandler for Handler {
         self.calls.progress(params);
     }
 
+    async fn on_logging_message(
+        &self,
+        mut params: LoggingMessageNotificationParam,
+        context: NotificationContext<RoleClient>,
+    ) {
+        self.config.redact_all(&mut params.data);
+        let mut meta = params.meta.take().unwrap_or(context.meta);
+        let request = meta.0.0.shift_remove(http::REQUEST).and_then(|id| id.as_i64());
+        params.meta = Some(meta).filter(|meta| !meta.0.0.is_empty());
+        self.calls.log(request, params);
+    }
+
     async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
-        self.calls.tools_changed();
+        self.calls.changed(Change::Tools);
+    }
+
+    async fn on_prompt_list_changed(&self, _context: NotificationContext<RoleClient>) {
+        self.calls.changed(Change::Prompts);
+    }
+
+    async fn on_resource_list_changed(&self, _context: NotificationContext<RoleClient>) {
+        self.calls.changed(Change::Resources);
+    }
+
+    async fn on_resource_updated(
+        &self,
+        params: ResourceUpdatedNotificationParam,
+        _context: NotificationContext<RoleClient>,
+    ) {
+        self.calls.changed(Change::Resource(params.uri));
     }
 }
 

@@ -7,14 +7,20 @@ use rmcp::model::{
     CallToolRequest, CallToolRequestParams, ClientRequest, ErrorCode, ReadResourceRequest, ReadResourceRequestParams,
 };
 use serde_json::{Map, Value};
+use tokio::sync::broadcast;
 
 use crate::back::Passes;
 use crate::call::{CREATE_MESSAGE, Call, CallContext, ELICIT, Outcome, TaskHandle, What};
 use crate::catalogue::Catalogue;
+use crate::change::Change;
 use crate::config::{ServerConfig, Session};
 use crate::connection::{Connection, Era, EraMemory};
 use crate::error::{ClientError, ErrorKind};
+use crate::offer::Offer;
 use crate::supervisor::{State, Supervisor};
+
+/// So many changes may wait for who wants to know of them.
+const CHANGES: usize = 256;
 
 /// A server: its supervised connection, or one for each run.
 ///
@@ -26,6 +32,7 @@ pub struct Client {
     passes: Arc<Passes>,
     shared: Arc<Supervisor>,
     of_runs: Mutex<HashMap<Arc<str>, Arc<Supervisor>>>,
+    pub(crate) changes: broadcast::Sender<Change>,
 }
 
 impl Client {
@@ -37,8 +44,10 @@ impl Client {
     /// Likewise; where its process may come back in, these passes say so.
     pub fn with(config: ServerConfig, passes: Arc<Passes>) -> Self {
         let (config, memory) = (Arc::new(config), Arc::<EraMemory>::default());
-        let shared = Supervisor::new(Arc::clone(&config), Arc::clone(&memory), Arc::clone(&passes), None);
-        Self { config, memory, passes, shared, of_runs: Mutex::default() }
+        let changes = broadcast::channel(CHANGES).0;
+        let shared =
+            Supervisor::new(Arc::clone(&config), Arc::clone(&memory), Arc::clone(&passes), None, None, changes.clone());
+        Self { config, memory, passes, shared, of_runs: Mutex::default(), changes }
     }
 
     /// What it was made of.
@@ -96,7 +105,7 @@ impl Client {
         let result = match (connection.request(request, call.meta, cx).await, again) {
             // The server has done nothing but look at the headers. This connection has not seen the tool's definition, or the
             // tool has changed.
-            (Err(error), Some((request, meta))) if error.code == Some(ErrorCode::HEADER_MISMATCH.0) => {
+            (Err(error), Some((request, meta))) if error.code() == Some(ErrorCode::HEADER_MISMATCH.0) => {
                 tracing::debug!(%error, "calling again, with a fresh list of tools");
                 connection.calls.tools_changed();
                 connection.tools(cx).await?;
@@ -125,10 +134,16 @@ impl Client {
         crate::task::attach(self, task, answers, cx).await
     }
 
-    /// The run needs its own connection, if it had one, no more.
+    /// The run needs its own connections, if it had any, no more.
     pub async fn release(&self, run: &str) {
-        let supervisor = self.of_runs.lock().unwrap_or_else(PoisonError::into_inner).remove(run);
-        if let Some(supervisor) = supervisor {
+        let ended: Vec<_> = {
+            let mut of_runs = self.of_runs.lock().unwrap_or_else(PoisonError::into_inner);
+            let its =
+                |key: &Arc<str>| key.strip_prefix(run).is_some_and(|rest| rest.is_empty() || rest.starts_with('\0'));
+            let keys: Vec<_> = of_runs.keys().filter(|key| its(key)).cloned().collect();
+            keys.iter().filter_map(|key| of_runs.remove(key)).collect()
+        };
+        for supervisor in ended {
             supervisor.stop().await;
         }
     }
@@ -150,19 +165,22 @@ impl Client {
             }
         };
         tokio::select! {
-            connection = self.serving(cx.run.as_ref()) => connection,
+            connection = self.serving(cx) => connection,
             () = cx.cancelled.cancelled() => error(ErrorKind::Cancelled, "was not connected when the call was cancelled"),
             () = late => error(ErrorKind::Timeout, "was not connected before the call's deadline"),
         }
     }
 
-    async fn serving(&self, run: Option<&Arc<str>>) -> Result<Arc<Connection>, ClientError> {
-        let Some(run) = run else { return self.shared.connection().await };
-        let own = match self.config.session {
-            Some(session) => session == Session::PerRun,
-            None if self.config.back.tools.is_some() => true,
-            None => {
-                self.config.may_ask() && {
+    async fn serving(&self, cx: &CallContext) -> Result<Arc<Connection>, ClientError> {
+        let Some(run) = &cx.run else { return self.shared.connection().await };
+        let offer = cx.on_behalf.as_ref().map(|caller| Offer::of(&caller.capabilities));
+        let own = match (self.config.session, &offer) {
+            (Some(Session::PerRun), _) => true,
+            (Some(Session::Shared), None) => false,
+            (None, None) if self.config.back.tools.is_some() => true,
+            // The shared connection offers what runs are granted.
+            (_, offer) => {
+                (self.config.may_ask() || offer.is_some_and(|offer| !offer.is_empty())) && {
                     if self.memory.get().is_none() {
                         self.shared.connection().await?;
                     }
@@ -173,19 +191,26 @@ impl Client {
         if !own {
             return self.shared.connection().await;
         }
+        let key = match &offer {
+            Some(offer) => format!("{run}\0{}", offer.key()).into(),
+            None => Arc::clone(run),
+        };
         let supervisor = Arc::clone(
             self.of_runs
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .entry(Arc::clone(run))
-                .or_insert_with(|| self.of_run(run)),
+                .entry(key)
+                .or_insert_with(|| self.of_run(run, offer)),
         );
         supervisor.connection().await
     }
 
-    fn of_run(&self, run: &Arc<str>) -> Arc<Supervisor> {
+    fn of_run(&self, run: &Arc<str>, offer: Option<Offer>) -> Arc<Supervisor> {
         let (config, memory, passes) = (Arc::clone(&self.config), Arc::clone(&self.memory), Arc::clone(&self.passes));
-        Supervisor::new(config, memory, passes, Some(Arc::clone(run)))
+        // Whoever is passed through is no run.
+        let run = offer.is_none().then(|| Arc::clone(run));
+        let offer = offer.map(|offer| Arc::new(offer.capabilities()));
+        Supervisor::new(config, memory, passes, run, offer, self.changes.clone())
     }
 }
 

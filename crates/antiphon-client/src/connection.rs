@@ -8,18 +8,22 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use rmcp::model::{ProtocolVersion, SubscriptionFilter};
+use rmcp::model::{ClientCapabilities, ProtocolVersion, ServerCapabilities, SubscriptionFilter};
 use rmcp::service::{
     ClientInitializeError, ClientLifecycleMode, Peer, RoleClient, ServiceError, serve_client_with_lifecycle_and_ct,
 };
+use tokio::sync::{OnceCell, broadcast};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::back::{Pass, Passes};
 use crate::calls::{Calls, Handler};
-use crate::catalogue::Shelf;
+use crate::catalogue::{Catalogue, Shelf};
+use crate::change::{Change, change};
 use crate::config::{Limits, ServerConfig, Transport};
 use crate::error::{ClientError, ErrorKind};
+use crate::forward::LogLevel;
 use crate::http;
 use crate::stdio::{Pipe, Process, is_modern};
 use crate::wire::Wire;
@@ -67,6 +71,9 @@ pub(crate) struct Connection {
     served: AtomicBool,
     /// By which its process comes back in.
     _pass: Option<Arc<Pass>>,
+    pub(crate) logs: LogLevel,
+    /// Its tools have been listed.
+    pub(crate) listed: OnceCell<Arc<Catalogue>>,
 }
 
 /// How a server is greeted.
@@ -96,6 +103,8 @@ impl Connection {
         memory: &'a EraMemory,
         passes: &'a Passes,
         run: Option<&'a Arc<str>>,
+        offer: Option<&'a Arc<ClientCapabilities>>,
+        changes: &'a broadcast::Sender<Change>,
     ) -> BoxFuture<'a, Result<Self, ClientError>> {
         async move {
             let deadline = Instant::now() + config.limits.longest_start;
@@ -104,7 +113,7 @@ impl Connection {
                 Some(Era::Modern) => Way::Discover,
                 Some(Era::Legacy) => Way::Initialize,
             };
-            let attempt = |way| Self::attempt(config, passes, run, way, deadline);
+            let attempt = |way| Self::attempt(config, passes, run, offer, changes, way, deadline);
             let connection = match attempt(way).await {
                 Err(Refusal { instead: Some(way), error }) => {
                     tracing::debug!(%error, ?way, "trying to connect in another way");
@@ -123,10 +132,12 @@ impl Connection {
         config: &Arc<ServerConfig>,
         passes: &Passes,
         run: Option<&Arc<str>>,
+        offer: Option<&Arc<ClientCapabilities>>,
+        changes: &broadcast::Sender<Change>,
         way: Way,
         deadline: Instant,
     ) -> Result<Self, Refusal> {
-        let (calls, closed) = (Arc::new(Calls::default()), CancellationToken::new());
+        let (calls, closed) = (Arc::new(Calls::new(changes.clone())), CancellationToken::new());
         let (config, pass) = passes.issue(config, &calls, run.cloned(), &closed);
         let config = &config;
         let fail = |kind, message: String, instead| Refusal {
@@ -135,7 +146,7 @@ impl Connection {
         };
         let impossible = |message| fail(ErrorKind::Unavailable, message, None);
         let wire = Arc::new(Wire::default());
-        let handler = Handler { config: Arc::clone(config), calls: Arc::clone(&calls) };
+        let handler = Handler { config: Arc::clone(config), offer: offer.cloned(), calls: Arc::clone(&calls) };
         let stop = CancellationToken::new();
         let mut process = None;
         let opening = match &config.transport {
@@ -197,35 +208,39 @@ impl Connection {
             closed,
             served: AtomicBool::new(false),
             _pass: pass,
+            logs: LogLevel::default(),
+            listed: OnceCell::new(),
         };
-        connection.watch_tools();
+        connection.watch();
         Ok(connection)
     }
 
     /// A modern server tells of changes only to those who listen.
-    fn watch_tools(&self) {
-        let announces = self
-            .peer
-            .peer_info()
-            .is_some_and(|info| info.capabilities.tools.as_ref().is_some_and(|tools| tools.list_changed == Some(true)));
-        if self.era != Era::Modern || !announces {
-            return;
-        }
-        let (peer, calls, closed) = (self.peer.clone(), Arc::clone(&self.calls), self.closed.clone());
-        tokio::spawn(async move {
-            let listening = async {
-                let filter = SubscriptionFilter::builder().tools_list_changed().build();
-                let mut changes = peer.listen(filter).await?;
-                while changes.next().await?.is_some() {
-                    calls.tools_changed();
+    fn watch(&self) {
+        let capabilities = self.capabilities();
+        let mut filter = SubscriptionFilter::default();
+        let announces = |listed: Option<bool>| (listed == Some(true)).then_some(true);
+        filter.tools_list_changed = capabilities.tools.and_then(|tools| announces(tools.list_changed));
+        filter.prompts_list_changed = capabilities.prompts.and_then(|prompts| announces(prompts.list_changed));
+        filter.resources_list_changed = capabilities.resources.and_then(|resources| announces(resources.list_changed));
+        if self.era == Era::Modern && filter != SubscriptionFilter::default() {
+            let listening = self.listening();
+            tokio::spawn(async move {
+                if let Err(error) = listening.start(filter).await {
+                    tracing::debug!(%error, "it does not tell of changes");
                 }
-                Ok::<_, ServiceError>(())
-            };
-            tokio::select! {
-                result = listening => tracing::debug!(?result, "no longer listening for changes of tools"),
-                () = closed.cancelled() => {}
-            }
-        });
+            });
+        }
+    }
+
+    /// For subscriptions that last as long as the connection does.
+    pub(crate) fn listening(&self) -> Listening {
+        Listening { peer: self.peer.clone(), calls: Arc::clone(&self.calls), closed: self.closed.clone() }
+    }
+
+    /// What the server says that it can.
+    pub(crate) fn capabilities(&self) -> ServerCapabilities {
+        self.peer.peer_info().map(|info| info.capabilities.clone()).unwrap_or_default()
     }
 
     /// Whether requests can be made on it.
@@ -260,6 +275,36 @@ impl Connection {
 
     pub(crate) fn error(&self, kind: ErrorKind, message: &str) -> ClientError {
         ClientError::new(&self.config.name, kind, self.config.redact(message))
+    }
+}
+
+/// What it takes to hear of changes.
+pub(crate) struct Listening {
+    peer: Peer<RoleClient>,
+    calls: Arc<Calls>,
+    closed: CancellationToken,
+}
+
+impl Listening {
+    /// Returns once the server has agreed. The task goes on until the connection ends, or it is aborted.
+    pub(crate) async fn start(self, filter: SubscriptionFilter) -> Result<AbortHandle, ServiceError> {
+        let Self { peer, calls, closed } = self;
+        let mut changes = peer.listen(filter).await?;
+        let hearing = tokio::spawn(async move {
+            let hearing = async {
+                while let Some(notification) = changes.next().await? {
+                    if let Some(change) = change(notification) {
+                        calls.changed(change);
+                    }
+                }
+                Ok::<_, ServiceError>(())
+            };
+            tokio::select! {
+                result = hearing => tracing::debug!(?result, "no longer listening for changes"),
+                () = closed.cancelled() => {}
+            }
+        });
+        Ok(hearing.abort_handle())
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rmcp::model::ErrorData;
+
 /// A request to a server failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("server `{server}` {message}")]
@@ -14,8 +16,8 @@ pub struct ClientError {
     pub message: String,
     /// The request may have reached the server, and what came of it is unknown.
     pub in_doubt: bool,
-    /// Of [`ErrorKind::Rpc`]: the code of the server's error, where it is one.
-    pub code: Option<i32>,
+    /// Of [`ErrorKind::Rpc`]: the server's error, where it is one.
+    pub answer: Option<Arc<ErrorData>>,
 }
 
 /// How a request failed.
@@ -45,7 +47,12 @@ impl ClientError {
             message.truncate(end);
             message.push('…');
         }
-        Self { server: server.into(), kind, message, in_doubt: false, code: None }
+        Self { server: server.into(), kind, message, in_doubt: false, answer: None }
+    }
+
+    /// The code of the server's error, where it is one.
+    pub fn code(&self) -> Option<i32> {
+        self.answer.as_ref().map(|error| error.code.0)
     }
 
     /// The same, with the outcome unknown if `sent`.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::call::CallContext;
+use crate::calls::CallEvent;
 use crate::connection::{Connection, OBITUARY_PATIENCE};
 use crate::error::{ClientError, ErrorKind};
 use crate::http;
@@ -44,6 +45,20 @@ impl Connection {
         meta: Map<String, Value>,
         cx: &CallContext,
     ) -> Result<Value, ClientError> {
+        let result = self.exchange(request, meta, cx).await?;
+        self.value(result)
+    }
+
+    /// The same, with the result as the transport gave it: a large one is not gone through again. Secrets are not hidden yet.
+    ///
+    /// # Errors
+    /// See [`Connection::request`].
+    pub(crate) async fn exchange(
+        &self,
+        request: ClientRequest,
+        meta: Map<String, Value>,
+        cx: &CallContext,
+    ) -> Result<ServerResult, ClientError> {
         let mut options = PeerRequestOptions::no_options();
         if !meta.is_empty() {
             let mut object = RequestMetaObject::new();
@@ -64,13 +79,20 @@ impl Connection {
                 answer = pending_call.answer() => break Ok(answer),
                 () = cx.cancelled.cancelled() => break Err(Impatience::Cancelled),
                 () = &mut deadline => break Err(Impatience::Late),
-                Some(progress) = entry.progress.recv() => (cx.progress)(progress),
+                Some(event) = entry.events.recv() => hear(cx, event),
                 // People may take their time; the server's starts again with their answer.
                 () = entry.serving.turned() => {}
                 () = &mut silence, if !entry.serving.asks() => break Err(Impatience::Silent),
             }
             silence.as_mut().reset(Instant::now() + self.config.timeout);
         };
+        // What the server has said before its answer may still be on its way here.
+        if cx.on_behalf.is_some() {
+            tokio::task::yield_now().await;
+        }
+        while let Ok(event) = entry.events.try_recv() {
+            hear(cx, event);
+        }
         let Some(id) = pending_call.handle.as_ref().map(|handle| handle.id.clone()) else {
             return Err(self.lost(Fate::NeverSent).await);
         };
@@ -84,9 +106,9 @@ impl Connection {
         }
     }
 
-    async fn answered(&self, answer: Answer, fate: Fate) -> Result<Value, ClientError> {
+    async fn answered(&self, answer: Answer, fate: Fate) -> Result<ServerResult, ClientError> {
         let error = match (answer, fate) {
-            (Some(Ok(result)), _) => return self.value(result),
+            (Some(Ok(result)), _) => return Ok(result),
             (_, Fate::Unreadable(why)) => self.error(ErrorKind::InvalidOutput, &why).in_doubt_if(true),
             // rmcp answers in the server's stead when a session had to be made anew under a call.
             (Some(Err(ServiceError::McpError(error))), fate)
@@ -94,9 +116,13 @@ impl Connection {
             {
                 self.lost(fate).await
             }
-            (Some(Err(ServiceError::McpError(error))), _) => {
+            (Some(Err(ServiceError::McpError(mut error))), _) => {
                 let account = format!("answered with error {}: {}", error.code.0, error.message);
-                ClientError { code: Some(error.code.0), ..self.error(ErrorKind::Rpc, &account) }
+                error.message = self.config.redact(&error.message).into_owned().into();
+                if let Some(data) = &mut error.data {
+                    self.config.redact_all(data);
+                }
+                ClientError { answer: Some(Arc::new(error)), ..self.error(ErrorKind::Rpc, &account) }
             }
             (Some(Err(ServiceError::TransportSend(error))), fate) => match http::error_in(&error) {
                 Some(error) => {
@@ -120,7 +146,7 @@ impl Connection {
         }
     }
 
-    fn value(&self, result: ServerResult) -> Result<Value, ClientError> {
+    pub(crate) fn value(&self, result: ServerResult) -> Result<Value, ClientError> {
         let value = match result {
             ServerResult::CustomResult(result) => Ok(result.0),
             result => serde_json::to_value(result),
@@ -142,6 +168,14 @@ impl Connection {
         };
         let message = self.wire.fault().or(obituary).unwrap_or_else(|| "closed the connection".into());
         self.error(ErrorKind::Unavailable, &message).in_doubt_if(fate != Fate::NeverSent)
+    }
+}
+
+fn hear(cx: &CallContext, event: CallEvent) {
+    match (event, &cx.on_behalf) {
+        (CallEvent::Progress(progress), _) => (cx.progress)(progress),
+        (CallEvent::Log(message), Some(caller)) => (caller.log)(message),
+        (CallEvent::Log(_), None) => {}
     }
 }
 

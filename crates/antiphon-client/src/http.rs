@@ -17,6 +17,7 @@ use rmcp::transport::streamable_http_client::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::IgnoredAny;
+use serde_json::{Value, json};
 use sse_stream::Sse;
 
 use crate::config::ServerConfig;
@@ -25,8 +26,12 @@ use crate::wire::{Wire, number};
 
 /// Requests in flight on one connection. rmcp's own default, 16, would put wide fan-outs in a queue.
 const MAX_CONCURRENT_REQUESTS: usize = 256;
+/// A longer message is no log message.
+const MAX_MARKED: usize = 64 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_REDIRECTS: usize = 3;
+/// In the `_meta` of a log message: the request on whose stream it came. rmcp does not say.
+pub(crate) const REQUEST: &str = "antiphon/request";
 
 /// What goes over the network, watched.
 #[derive(Clone)]
@@ -95,6 +100,8 @@ impl WatchedHttp {
                     let error = ErrorData::new(ErrorCode::PARSE_ERROR, "unreadable", None);
                     let error = ServerJsonRpcMessage::error(error, Some(RequestId::Number(id)));
                     event.data = serde_json::to_string(&error).ok();
+                } else if data.len() < MAX_MARKED && data.contains("\"notifications/message\"") {
+                    event.data = marked(data, id).or(event.data);
                 }
                 Ok(event)
             }
@@ -208,6 +215,16 @@ impl StreamableHttpClient for WatchedHttp {
             )
             .await
     }
+}
+
+/// A log message that says which request it belongs to. `None`: this is none.
+fn marked(data: &str, id: i64) -> Option<String> {
+    let mut message: Value = serde_json::from_str(data).ok()?;
+    if message.get("method")? != "notifications/message" {
+        return None;
+    }
+    message.get_mut("params")?.as_object_mut()?.entry("_meta").or_insert_with(|| json!({}))[REQUEST] = id.into();
+    Some(message.to_string())
 }
 
 /// Whether the request can't have reached the server.

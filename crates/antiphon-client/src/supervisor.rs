@@ -5,10 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rmcp::model::ClientCapabilities;
+use tokio::sync::broadcast;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::back::Passes;
+use crate::change::Change;
 use crate::config::ServerConfig;
 use crate::connection::{Connection, Era, EraMemory};
 use crate::error::{ClientError, ErrorKind};
@@ -25,6 +28,9 @@ pub(crate) struct Supervisor {
     passes: Arc<Passes>,
     /// The run that it is for, if it is for one.
     run: Option<Arc<str>>,
+    /// What the server is offered, where that is not what it is granted.
+    offer: Option<Arc<ClientCapabilities>>,
+    changes: broadcast::Sender<Change>,
     status: Mutex<Status>,
     /// Held while a connection is being opened.
     opening: tokio::sync::Mutex<Attempts>,
@@ -68,12 +74,16 @@ impl Supervisor {
         memory: Arc<EraMemory>,
         passes: Arc<Passes>,
         run: Option<Arc<str>>,
+        offer: Option<Arc<ClientCapabilities>>,
+        changes: broadcast::Sender<Change>,
     ) -> Arc<Self> {
         Arc::new(Self {
             config,
             memory,
             passes,
             run,
+            offer,
+            changes,
             status: Mutex::default(),
             opening: tokio::sync::Mutex::default(),
             failed: AtomicU64::new(0),
@@ -127,7 +137,15 @@ impl Supervisor {
         if let Some(not_before) = attempts.not_before {
             tokio::time::sleep_until(not_before).await;
         }
-        match Connection::open(&self.config, &self.memory, &self.passes, self.run.as_ref()).await {
+        let open = Connection::open(
+            &self.config,
+            &self.memory,
+            &self.passes,
+            self.run.as_ref(),
+            self.offer.as_ref(),
+            &self.changes,
+        );
+        match open.await {
             Ok(connection) => {
                 let connection = Arc::new(connection);
                 self.turn(Status::Open(Arc::clone(&connection)));

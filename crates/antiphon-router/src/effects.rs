@@ -220,6 +220,7 @@ fn connected(run: &RunInfo, call: &CallSpec, context: CallContext, terms: Terms)
                 }
             })
         }),
+        on_behalf: None,
     }
 }
 

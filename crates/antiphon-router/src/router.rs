@@ -113,6 +113,11 @@ impl Router {
         futures::future::join_all(ending).await;
     }
 
+    /// The server of this name.
+    pub fn server(&self, name: &str) -> Option<Arc<Client>> {
+        self.servers.get(name).map(|bound| Arc::clone(&bound.client))
+    }
+
     pub(crate) fn clients(&self) -> Vec<(String, Arc<Client>)> {
         self.servers.iter().map(|entry| (entry.key().clone(), Arc::clone(&entry.client))).collect()
     }

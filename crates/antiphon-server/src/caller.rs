@@ -51,6 +51,11 @@ impl Caller {
 }
 
 impl Answers {
+    /// Whether it can answer anything.
+    pub(crate) fn any(self) -> bool {
+        self.form || self.url || self.sampling || self.roots
+    }
+
     fn declared(capabilities: &ClientCapabilities) -> Self {
         let elicitation = capabilities.elicitation.as_ref();
         let url = elicitation.is_some_and(|modes| modes.url.is_some());

@@ -9,6 +9,7 @@ use rmcp::model::{Tool, ToolAnnotations};
 use serde_json::Value;
 
 use crate::handle;
+use crate::pass::Pass;
 use crate::schema;
 
 /// A workflow that callers may start, or an agent that they may ask.
@@ -91,6 +92,7 @@ pub(crate) struct Snapshot {
     workflows: BTreeMap<String, Arc<Exposed>>,
     tools: Vec<Tool>,
     instructions: String,
+    pass: Option<Arc<Pass>>,
 }
 
 impl Catalog {
@@ -107,9 +109,19 @@ impl Catalog {
     /// # Errors
     /// As [`Catalog::new`]; the catalogue then stays as it was.
     pub fn replace(&self, workflows: impl IntoIterator<Item = Exposed>) -> Result<(), CatalogError> {
-        let snapshot = Arc::new(Snapshot::new(workflows)?);
-        *self.all.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        let snapshot = Snapshot::new(workflows)?;
+        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        let pass = all.pass.clone();
+        *all = Arc::new(snapshot.passing(pass));
         Ok(())
+    }
+
+    /// Passes through what servers offer, beside the workflows; a workflow's name comes first.
+    pub fn pass_through(&self, pass: Pass) {
+        let pass = (!pass.is_empty()).then(|| Arc::new(pass));
+        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = Snapshot::of(all.workflows.clone()).passing(pass);
+        *all = Arc::new(snapshot);
     }
 
     /// The same catalogue, showing this agent alone; `None` if there is none of that name.
@@ -156,7 +168,23 @@ impl Snapshot {
         let mut tools: Vec<Tool> = by_name.values().map(|workflow| tool(workflow)).collect();
         tools.extend(handle::tools(&names));
         let instructions = instructions(by_name.values());
-        Self { workflows: by_name, tools, instructions }
+        Self { workflows: by_name, tools, instructions, pass: None }
+    }
+
+    fn passing(self, pass: Option<Arc<Pass>>) -> Self {
+        // Without workflows there are no runs to handle.
+        let tools = if pass.is_some() && self.workflows.is_empty() { Vec::new() } else { self.tools };
+        Self { pass, tools, ..self }
+    }
+
+    /// What is passed through, if anything is.
+    pub(crate) fn pass(&self) -> Option<&Arc<Pass>> {
+        self.pass.as_ref()
+    }
+
+    /// The workflow of this name.
+    pub(crate) fn get(&self, name: &str) -> Option<&Arc<Exposed>> {
+        self.workflows.get(name)
     }
 
     /// Every tool: the workflows by name, then the server's own.
@@ -165,8 +193,10 @@ impl Snapshot {
     }
 
     /// What the server says of itself.
-    pub(crate) fn instructions(&self) -> &str {
-        &self.instructions
+    pub(crate) fn instructions(&self) -> String {
+        let Some(pass) = &self.pass else { return self.instructions.clone() };
+        let own = (!self.workflows.is_empty()).then(|| self.instructions.clone());
+        own.into_iter().chain(pass.instructions()).collect::<Vec<_>>().join("\n\n")
     }
 }
 

@@ -1,22 +1,29 @@
 //! One connection: MCP's requests, one by one.
+#![expect(deprecated, reason = "MCP deprecates logging and legacy subscriptions, and callers use them")]
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use antiphon_client::CallContext;
 use antiphon_engine::Owner;
 use http::request::Parts;
 use rmcp::model::{
-    CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, CancelledNotificationParam, CustomRequest,
-    CustomResult, ErrorCode, GetTaskParams, GetTaskResult, Implementation, ListToolsResult, PaginatedRequestParams,
-    RequestId, ServerCapabilities, ServerConfig, Tool, UpdateTaskParams,
+    CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, CancelledNotificationParam,
+    CompleteRequestParams, CompleteResult, CustomRequest, CustomResult, DiscoverResult, ErrorCode,
+    GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult, Implementation, InitializeRequestParams,
+    InitializeResult, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
+    PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, RequestId, ServerCapabilities,
+    ServerConfig, SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams,
+    UpdateTaskParams,
 };
-use rmcp::service::{NotificationContext, RequestContext, RoleServer};
+use rmcp::service::{NotificationContext, RequestContext, RoleServer, SubscriptionContext};
 use rmcp::{ErrorData, ServerHandler};
 use tokio_util::sync::CancellationToken;
 
 use crate::call::Call;
 use crate::caller::{Caller, Origin};
 use crate::control::{self, Control};
+use crate::pass::{self, Pass, Passing, Told};
 use crate::server::Shared;
 use crate::{handle, task};
 
@@ -26,6 +33,7 @@ pub(crate) struct Connection {
     shared: Arc<Shared>,
     door: Door,
     calls: Calls,
+    told: Arc<Told>,
 }
 
 /// Where the connection came in.
@@ -39,7 +47,7 @@ pub(crate) enum Door {
 
 impl Connection {
     pub(crate) fn new(shared: Arc<Shared>, door: Door) -> Self {
-        Self { shared, door, calls: Calls::default() }
+        Self { shared, door, calls: Calls::default(), told: Arc::default() }
     }
 
     fn caller(&self, context: &RequestContext<RoleServer>) -> Result<Caller, ErrorData> {
@@ -58,27 +66,91 @@ impl Connection {
         let caller = self.caller(context)?;
         if caller.modern { Ok(caller) } else { Err(method_not_found(method)) }
     }
+
+    /// What is passed through here; a `method` that is about nothing else is not there without it.
+    fn pass(&self, method: &str) -> Result<Arc<Pass>, ErrorData> {
+        self.shared.catalog.now().pass().cloned().ok_or_else(|| method_not_found(method))
+    }
+
+    /// To ask servers what they offer, for this caller.
+    fn cx(&self, context: &RequestContext<RoleServer>) -> Result<CallContext, ErrorData> {
+        let caller = self.caller(context)?;
+        Ok(self.passing(&caller, context).cx())
+    }
+
+    fn passing<'a>(&'a self, caller: &'a Caller, context: &'a RequestContext<RoleServer>) -> Passing<'a> {
+        let session = match caller.modern {
+            // Every request stands alone, so whoever owns them is all that they have in common.
+            true => Arc::clone(&caller.owner.0),
+            false => self.told.session(),
+        };
+        Passing { shared: &self.shared, caller, context, session, level: self.told.level() }
+    }
 }
 
 impl ServerHandler for Connection {
     fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_tasks().build())
+        let mut capabilities = ServerCapabilities::builder().enable_tools().enable_tasks().build();
+        let now = self.shared.catalog.now();
+        if let Some(pass) = now.pass() {
+            let passed = pass.capabilities();
+            capabilities.tools = passed.tools.or(capabilities.tools);
+            (capabilities.prompts, capabilities.resources) = (passed.prompts, passed.resources);
+            (capabilities.completions, capabilities.logging) = (passed.completions, passed.logging);
+        }
+        ServerConfig::new(capabilities)
             .with_server_info(Implementation::new(self.shared.name.clone(), self.shared.version.clone()))
-            .with_instructions(self.shared.catalog.now().instructions())
+            .with_instructions(now.instructions())
+    }
+
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, ErrorData> {
+        if let Some(pass) = self.shared.catalog.now().pass() {
+            pass.ready().await;
+        }
+        context.peer.set_peer_info(request.clone());
+        self.negotiate_initialize(&request)
+    }
+
+    async fn discover(&self, _context: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
+        if let Some(pass) = self.shared.catalog.now().pass() {
+            pass.ready().await;
+        }
+        Ok(DiscoverResult::from_server_info(self.supported_protocol_versions().into_owned(), self.get_info()))
+    }
+
+    async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
+        if let Some(pass) = self.shared.catalog.now().pass() {
+            self.told.tell(Arc::clone(pass), context.peer);
+        }
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        self.shared.catalog.now().tools().iter().find(|tool| tool.name == name).cloned()
+        let now = self.shared.catalog.now();
+        let own = now.tools().iter().find(|tool| tool.name == name).cloned();
+        own.or_else(|| now.pass()?.tool(name))
     }
 
     async fn list_tools(
         &self,
         _page: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let mut list = ListToolsResult::with_all_items(self.shared.catalog.now().tools().to_vec());
+        let now = self.shared.catalog.now();
+        let mut list = ListToolsResult::with_all_items(now.tools().to_vec());
         list.ttl_ms = Some(0);
         list.cache_scope = Some(CacheScope::Private);
+        if let Some(pass) = now.pass() {
+            let (mut passed, keep) = pass.list_tools(&self.cx(&context)?).await;
+            if list.tools.is_empty() {
+                (list.ttl_ms, list.cache_scope) = (Some(keep.ttl_ms), Some(keep.scope));
+            }
+            passed.retain(|tool| !list.tools.iter().any(|own| own.name == tool.name));
+            list.tools.append(&mut passed);
+        }
         Ok(list)
     }
 
@@ -88,22 +160,28 @@ impl ServerHandler for Connection {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let caller = self.caller(&context)?;
-        let Some(workflow) = self.shared.catalog.get(&params.name) else {
+        let now = self.shared.catalog.now();
+        let Some(workflow) = now.get(&params.name) else {
+            if let Some(pass) = now.pass()
+                && !now.tools().iter().any(|own| own.name == params.name)
+            {
+                let passing = self.passing(&caller, &context);
+                let named = params.name.clone();
+                return match pass.call_tool(&passing, params).await {
+                    Some(answer) => answer,
+                    None => Err(no_tool(&named)),
+                };
+            }
             let arguments = params.arguments.take().unwrap_or_default();
             let origin = Origin::of(&context, &self.shared.route_key)?;
             return match handle::call(&self.shared, &caller, &params.name, arguments, origin).await {
                 Some(result) => result.map(Into::into),
-                // Not -32601: over modern HTTP that would say that there is no such endpoint.
-                None => {
-                    Err(ErrorData::invalid_params(format!("no tool `{}`; tools/list names them", params.name), None))
-                }
+                None => Err(no_tool(&params.name)),
             };
         };
         let watched = self.calls.watch(&context);
         let cancelled = watched.cancelled.clone();
-        Call { shared: &self.shared, caller: &caller, workflow: &workflow, context: &context, cancelled }
-            .run(params)
-            .await
+        Call { shared: &self.shared, caller: &caller, workflow, context: &context, cancelled }.run(params).await
     }
 
     async fn get_task(
@@ -112,6 +190,9 @@ impl ServerHandler for Connection {
         context: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
         let caller = self.task_caller("tasks/get", &context)?;
+        if pass::is_task(&params.task_id) {
+            return self.pass("tasks/get")?.get_task(&self.passing(&caller, &context), &params.task_id).await;
+        }
         let task = task::get(&self.shared, &caller, &params.task_id).await?;
         Ok(GetTaskResult::new(task))
     }
@@ -122,6 +203,9 @@ impl ServerHandler for Connection {
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         let caller = self.task_caller("tasks/update", &context)?;
+        if pass::is_task(&params.task_id) {
+            return self.pass("tasks/update")?.update_task(&self.passing(&caller, &context), params).await;
+        }
         task::update(&self.shared, &caller, &params.task_id, params.input_responses).await
     }
 
@@ -131,7 +215,114 @@ impl ServerHandler for Connection {
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         let caller = self.task_caller("tasks/cancel", &context)?;
+        if pass::is_task(&params.task_id) {
+            return self.pass("tasks/cancel")?.cancel_task(&self.passing(&caller, &context), &params.task_id).await;
+        }
         task::cancel(&self.shared, &caller, &params.task_id).await
+    }
+
+    async fn list_prompts(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        match self.shared.catalog.now().pass() {
+            Some(pass) => Ok(pass.list_prompts(&self.cx(&context)?).await),
+            None => Ok(ListPromptsResult::default()),
+        }
+    }
+
+    async fn get_prompt(
+        &self,
+        params: GetPromptRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        let caller = self.caller(&context)?;
+        self.pass("prompts/get")?.get_prompt(&self.passing(&caller, &context), params).await
+    }
+
+    async fn list_resources(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        match self.shared.catalog.now().pass() {
+            Some(pass) => Ok(pass.list_resources(&self.cx(&context)?).await),
+            None => Ok(ListResourcesResult::default()),
+        }
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _page: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        match self.shared.catalog.now().pass() {
+            Some(pass) => Ok(pass.list_templates(&self.cx(&context)?).await),
+            None => Ok(ListResourceTemplatesResult::default()),
+        }
+    }
+
+    async fn read_resource(
+        &self,
+        params: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let caller = self.caller(&context)?;
+        self.pass("resources/read")?.read_resource(&self.passing(&caller, &context), params).await
+    }
+
+    async fn complete(
+        &self,
+        params: CompleteRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        let caller = self.caller(&context)?;
+        match self.shared.catalog.now().pass() {
+            Some(pass) => pass.complete(&self.passing(&caller, &context), params).await,
+            None => Ok(CompleteResult::default()),
+        }
+    }
+
+    async fn set_level(
+        &self,
+        params: SetLevelRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let caller = self.caller(&context)?;
+        if caller.modern {
+            return Err(method_not_found("logging/setLevel"));
+        }
+        self.pass("logging/setLevel")?;
+        self.told.set_level(params.level);
+        Ok(())
+    }
+
+    async fn subscribe(
+        &self,
+        params: SubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.told.watch(&*self.pass("resources/subscribe")?, params.uri, &self.cx(&context)?).await
+    }
+
+    async fn unsubscribe(
+        &self,
+        params: UnsubscribeRequestParams,
+        _context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.pass("resources/unsubscribe")?;
+        self.told.unwatch(&params.uri);
+        Ok(())
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        self.shared.catalog.now().pass().map(|_| requested.clone())
+    }
+
+    async fn listen(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
+        let cx = self.cx(subscription.request_context())?;
+        self.pass("subscriptions/listen")?.listen(subscription, &cx).await
     }
 
     async fn on_custom_request(
@@ -167,6 +358,11 @@ const PARAMETERS: [(&str, &str); 5] = [
     ("tasks/update", "`taskId` must be a string, `inputResponses` an object"),
     ("tasks/cancel", "`taskId` must be a string"),
 ];
+
+/// Not -32601: over modern HTTP that would say that there is no such endpoint.
+fn no_tool(name: &str) -> ErrorData {
+    ErrorData::invalid_params(format!("no tool `{name}`; tools/list names them"), None)
+}
 
 fn method_not_found(method: &str) -> ErrorData {
     ErrorData::new(ErrorCode::METHOD_NOT_FOUND, format!("no method `{method}` here"), None)

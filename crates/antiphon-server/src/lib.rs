@@ -13,6 +13,7 @@ mod http;
 mod lines;
 mod models;
 mod outcome;
+mod pass;
 mod progress;
 mod push;
 mod question;
@@ -31,5 +32,6 @@ pub use catalog::{Catalog, CatalogError, Exposed, RESERVED_NAMES, TaskMode, Task
 pub use control::{Control, ControlError};
 pub use http::{HttpOptions, Token};
 pub use models::{ModelDoor, ModelRefusal, serve_models};
+pub use pass::{Exposure, Pass, Upstreams};
 pub use server::{Server, ServerOptions};
 pub use stream::ServeError;

@@ -6,12 +6,16 @@ use std::time::Duration;
 use antiphon_engine::Owner;
 use rmcp::ErrorData;
 use rmcp::model::{RequestStateCodec, RequestStateError, SealOptions};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// How long after the question an answer may come this way. The run itself may wait longer: `antiphon answer`.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-/// What a state says.
+/// How long an id is good that a caller keeps, such as a task's.
+const LONG_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// What the state of a run's questions says.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
     pub(crate) run: String,
@@ -29,14 +33,23 @@ impl Seal {
     }
 
     /// `None` can't happen for a state that is plain JSON.
-    pub(crate) fn seal(&self, owner: &Owner, tool: &str, state: &State) -> Option<String> {
-        let bound_to = binding(owner, tool);
-        let options = SealOptions::new().associated_data(&bound_to).ttl(LIFETIME);
-        self.0.seal_json_with(state, &options).ok()
+    pub(crate) fn seal(&self, owner: &Owner, tool: &str, state: &impl Serialize) -> Option<String> {
+        self.seal_for(LIFETIME, owner, tool, state)
+    }
+
+    /// The same for what is kept longer than the answer to a question takes.
+    pub(crate) fn keep(&self, owner: &Owner, subject: &str, what: &impl Serialize) -> Option<String> {
+        self.seal_for(LONG_LIFETIME, owner, subject, what)
+    }
+
+    fn seal_for(&self, lifetime: Duration, owner: &Owner, subject: &str, what: &impl Serialize) -> Option<String> {
+        let bound_to = binding(owner, subject);
+        let options = SealOptions::new().associated_data(&bound_to).ttl(lifetime);
+        self.0.seal_json_with(what, &options).ok()
     }
 
     /// Fails with -32602 for a state that was not made here, for this owner and tool, or is too old.
-    pub(crate) fn open(&self, owner: &Owner, tool: &str, sealed: &str) -> Result<State, ErrorData> {
+    pub(crate) fn open<T: DeserializeOwned>(&self, owner: &Owner, tool: &str, sealed: &str) -> Result<T, ErrorData> {
         self.0.open_json_with(sealed, &binding(owner, tool)).map_err(|error| {
             ErrorData::invalid_params(format!("this requestState can't be used: {error}; call the tool anew"), None)
         })
@@ -60,9 +73,9 @@ mod tests {
         let state = State { run: "r".to_owned(), keys: vec!["k".to_owned()] };
         let owner = Owner::local();
         let sealed = seal.seal(&owner, "ship", &state).unwrap();
-        assert_eq!(seal.open(&owner, "ship", &sealed).unwrap(), state);
-        assert!(seal.open(&Owner("token:eve".into()), "ship", &sealed).is_err());
-        assert!(seal.open(&owner, "other", &sealed).is_err());
-        assert!(Seal::new(&[8; 32]).unwrap().open(&owner, "ship", &sealed).is_err());
+        assert_eq!(seal.open::<State>(&owner, "ship", &sealed).unwrap(), state);
+        assert!(seal.open::<State>(&Owner("token:eve".into()), "ship", &sealed).is_err());
+        assert!(seal.open::<State>(&owner, "other", &sealed).is_err());
+        assert!(Seal::new(&[8; 32]).unwrap().open::<State>(&owner, "ship", &sealed).is_err());
     }
 }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::caller::{Caller, Origin};
 use crate::catalog::{Catalog, Exposed};
+use crate::pass::Parking;
 use crate::seal::Seal;
 
 /// What a [`Server`] is told.
@@ -52,6 +53,7 @@ pub(crate) struct Shared {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) catalog: Catalog,
     pub(crate) seal: Seal,
+    pub(crate) parking: Parking,
     pub(crate) route_key: RouteKey,
     pub(crate) name: String,
     pub(crate) version: String,
@@ -68,7 +70,8 @@ impl Server {
     pub fn new(engine: Arc<dyn Engine>, catalog: Catalog, options: ServerOptions) -> Result<Self, RequestStateError> {
         let ServerOptions { name, version, seal_key, inline_limit, stopping } = options;
         let (seal, route_key) = (Seal::new(&seal_key)?, RouteKey::new(&seal_key));
-        let shared = Shared { engine, catalog, seal, route_key, name, version, inline_limit, stopping };
+        let parking = Parking::default();
+        let shared = Shared { engine, catalog, seal, parking, route_key, name, version, inline_limit, stopping };
         Ok(Self { shared: Arc::new(shared) })
     }
 

@@ -10,8 +10,8 @@ use crate::code::{BAD_NAME, MISSING_KEY, WRONG_VERB};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::keys::OF_FILE;
 use crate::parsed::{File, Tables};
-use crate::project::ServeDef;
 use crate::read::{self, Context, Item, Table};
+use crate::tables::ServePart;
 use crate::template::Names;
 use crate::{shape, step, tables};
 
@@ -46,7 +46,7 @@ pub(crate) fn workflow(cx: &Context<'_>) -> File {
 }
 
 /// Reads an `antiphon.toml`.
-pub(crate) fn config(cx: &Context<'_>) -> (Tables, Option<ServeDef>) {
+pub(crate) fn config(cx: &Context<'_>) -> (Tables, Option<ServePart>) {
     let (document, whole) = read::parse(cx);
     if !whole {
         return (Tables { unreadable: Some(cx.place(0..0)), ..Tables::default() }, None);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::agent;
 use crate::assemble::assemble;
 use crate::back;
-use crate::code::{BROKEN_CALLEE, CALL_CYCLE, DUPLICATE_NAME, MUTUAL_AGENTS};
-use crate::diagnostic::{Diagnostic, Text};
+use crate::code::{BROKEN_CALLEE, CALL_CYCLE, DUPLICATE_NAME, MUTUAL_AGENTS, NOT_GRANTED};
+use crate::diagnostic::{Diagnostic, Place, Text};
 use crate::file;
 use crate::graph::{self, Edges};
 use crate::lint;
@@ -42,10 +42,13 @@ impl Project {
         let mut all = All { units, agents: BTreeMap::new(), servers: BTreeMap::new(), diagnostics };
         all.check(&configs);
         all.name_clashes(&configs);
+        if let Some(serve) = &serve {
+            all.exposed(&configs, &serve.patterns);
+        }
         let routes = all.routes();
         all.spread_errors();
 
-        let project = assemble(&all, &configs, serve.unwrap_or_default(), routes);
+        let project = assemble(&all, &configs, serve.map(|serve| serve.def).unwrap_or_default(), routes);
         let mut diagnostics = all.diagnostics;
         diagnostics.extend(all.units.into_values().flat_map(|unit| unit.diagnostics));
         diagnostics.sort_by_key(Diagnostic::order);
@@ -126,6 +129,27 @@ fn unique(files: Vec<Unit>, diagnostics: &mut Vec<Diagnostic>) -> Units {
 }
 
 impl All {
+    /// Looks up the servers whose tools `[serve]` passes through.
+    fn exposed(&mut self, configs: &[Tables], patterns: &[(String, Place)]) {
+        let world = World { configs, workflows: BTreeMap::new() };
+        for (pattern, place) in patterns {
+            let Some((server, tool)) = pattern.split_once('.').filter(|(server, _)| !server.contains('*')) else {
+                continue;
+            };
+            let unknown = match world.server(None, server) {
+                Ok((_, def)) if !tool.contains('*') && !def.allows(tool) => {
+                    let help = format!("add it to `allow` of `[servers.{server}]`");
+                    Some((NOT_GRANTED, format!("`{server}` does not allow the tool `{tool}`"), help))
+                }
+                Ok(_) => None,
+                Err(unknown) => unknown,
+            };
+            if let Some((code, message, help)) = unknown {
+                self.diagnostics.push(Diagnostic::new(code, place, message).help(help));
+            }
+        }
+    }
+
     /// Builds the graphs, and lowers.
     fn check(&mut self, configs: &[Tables]) {
         let mut results = Vec::new();

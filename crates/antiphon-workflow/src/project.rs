@@ -273,16 +273,41 @@ pub struct Price {
 }
 
 /// `[serve]`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServeDef {
-    /// Patterns `SERVER.TOOL` of the tools to pass through.
+    /// Patterns `SERVER.NAME` of the tools and prompts to pass through; `SERVER.*` is all that the server offers.
     pub expose: Vec<String>,
-    /// Whether their names begin with `SERVER__`.
-    pub prefix: bool,
+    /// What their names begin with.
+    pub prefix: Prefix,
 }
 
-impl Default for ServeDef {
-    fn default() -> Self {
-        Self { expose: Vec::new(), prefix: true }
+impl ServeDef {
+    /// The patterns of a server's own names that are passed through.
+    pub fn of_server(&self, server: &str) -> Vec<String> {
+        let split = self.expose.iter().filter_map(|pattern| pattern.split_once('.'));
+        split.filter(|(named, _)| fits(named, server)).map(|(_, own)| own.to_owned()).collect()
+    }
+}
+
+/// `prefix` of `[serve]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Prefix {
+    /// `true`: `SERVER__`.
+    #[default]
+    Server,
+    /// `false`: nothing.
+    None,
+    /// This text.
+    Text(String),
+}
+
+impl Prefix {
+    /// What the names of this server's tools begin with.
+    pub fn of_server(&self, server: &str) -> String {
+        match self {
+            Self::Server => format!("{server}__"),
+            Self::None => String::new(),
+            Self::Text(text) => text.clone(),
+        }
     }
 }

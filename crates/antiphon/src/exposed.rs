@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use antiphon_server::{Catalog, CatalogError, Exposed, TaskMode, TaskPolicy};
+use antiphon_server::{Catalog, CatalogError, Exposed, Exposure, Pass, TaskMode, TaskPolicy};
 use antiphon_workflow::{Checked, Workflow};
 use tokio::time::sleep;
 
@@ -25,6 +25,16 @@ pub struct Served {
     pub checked: Checked,
     /// Those of its workflows that are served, and the agents.
     pub workflows: Vec<Workflow>,
+    /// The servers whose offer is passed through.
+    pub passed: Vec<Exposure>,
+}
+
+impl Served {
+    /// The servers that callers may come to need.
+    pub fn servers(&self) -> BTreeSet<String> {
+        let used = self.workflows.iter().flat_map(|workflow| workflow.servers_used.iter().cloned());
+        used.chain(self.passed.iter().map(|passed| passed.server.clone())).collect()
+    }
 }
 
 /// Loads what these paths name, or of that one agent only. A broken file in a folder is passed over; one that was named is an
@@ -44,12 +54,27 @@ pub fn load(paths: &[PathBuf], agent: Option<&str>) -> Result<Vec<Served>, Fault
                     workflows.chain(agents(&checked, chosen)).collect::<Vec<_>>()
                 }
             };
-            if workflows.is_empty() {
+            // Who names a file or an agent wants nothing else.
+            let whole = agent.is_none() && place.file.is_none();
+            let passed = if whole { passed(&checked) } else { Vec::new() };
+            if workflows.is_empty() && passed.is_empty() {
                 return Err(place.broken(&checked));
             }
-            Ok(Served { place, checked, workflows })
+            Ok(Served { place, checked, workflows, passed })
         })
         .collect()
+}
+
+/// What `[serve]` passes through. A workflow's own servers are its own.
+fn passed(checked: &Checked) -> Vec<Exposure> {
+    let serve = &checked.project.serve;
+    let servers = checked.project.servers.keys().filter(|server| !server.contains('/'));
+    let exposed = servers.map(|server| Exposure {
+        server: server.clone(),
+        patterns: serve.of_server(server),
+        prefix: serve.prefix.of_server(server),
+    });
+    exposed.filter(|exposed| !exposed.patterns.is_empty()).collect()
 }
 
 /// The agents to serve. The project's own come first; of those that several workflows call the same, none can be named.
@@ -104,6 +129,7 @@ pub struct Shelf {
     paths: Vec<PathBuf>,
     agent: Option<String>,
     catalog: Catalog,
+    passed: Vec<Exposure>,
     seen: Vec<Stamp>,
 }
 
@@ -114,8 +140,10 @@ impl Shelf {
     /// Loads the workflows; servers and models are bound as far as the environment allows.
     pub fn stock(world: Arc<World>, paths: Vec<PathBuf>, agent: Option<String>) -> Result<Self, Fault> {
         let seen = stamps(&paths);
-        let catalog = Catalog::new(offer(&world, &paths, agent.as_deref())?).map_err(unservable)?;
-        Ok(Self { world, paths, agent, catalog, seen })
+        let (workflows, passed) = offer(&world, &paths, agent.as_deref())?;
+        let catalog = Catalog::new(workflows).map_err(unservable)?;
+        catalog.pass_through(Pass::new(world.clone(), passed.clone()));
+        Ok(Self { world, paths, agent, catalog, passed, seen })
     }
 
     /// The catalogue; clones of it see later changes.
@@ -132,8 +160,14 @@ impl Shelf {
                 continue;
             }
             self.seen = now;
-            let renewed = offer(&self.world, &self.paths, self.agent.as_deref())
-                .and_then(|workflows| self.catalog.replace(workflows).map_err(unservable));
+            let renewed = offer(&self.world, &self.paths, self.agent.as_deref()).and_then(|(workflows, passed)| {
+                self.catalog.replace(workflows).map_err(unservable)?;
+                if passed != self.passed {
+                    self.catalog.pass_through(Pass::new(self.world.clone(), passed.clone()));
+                    self.passed = passed;
+                }
+                Ok(())
+            });
             match renewed {
                 Ok(()) => tracing::info!("the workflow files have changed and are served as they are now"),
                 Err(fault) => {
@@ -144,9 +178,19 @@ impl Shelf {
     }
 }
 
-fn offer(world: &World, paths: &[PathBuf], agent: Option<&str>) -> Result<Vec<Exposed>, Fault> {
+fn offer(world: &World, paths: &[PathBuf], agent: Option<&str>) -> Result<(Vec<Exposed>, Vec<Exposure>), Fault> {
     let mut all = Vec::new();
-    for Served { place, checked, workflows } in load(paths, agent)? {
+    let mut through: Vec<Exposure> = Vec::new();
+    for Served { place, checked, workflows, passed } in load(paths, agent)? {
+        for exposure in passed {
+            if let Err(fault) = world.admit_passed(&place, &checked.project, &exposure.server) {
+                tracing::warn!(server = exposure.server, "{}", fault.message());
+            }
+            // Folders of one project share its `antiphon.toml`.
+            if !through.contains(&exposure) {
+                through.push(exposure);
+            }
+        }
         for workflow in workflows {
             if let Err(fault) = world.admit(&place, &checked.project, &workflow) {
                 // Its calls will say the same; the others are not to suffer.
@@ -155,7 +199,7 @@ fn offer(world: &World, paths: &[PathBuf], agent: Option<&str>) -> Result<Vec<Ex
             all.push(exposed(workflow));
         }
     }
-    Ok(all)
+    Ok((all, through))
 }
 
 fn unservable(error: CatalogError) -> Fault {

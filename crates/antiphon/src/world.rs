@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use antiphon_client::Client;
 use antiphon_engine::{CallContext, CallFailure, CallOutcome, Effects, Prepared, RouteKey, RunId, RunInfo};
 use antiphon_kernel::{CallSpec, Entry, ErrorKind, What};
 use antiphon_models::{Models, OpenAiModel};
 use antiphon_router::Router;
+use antiphon_server::Upstreams;
 use antiphon_workflow::{Project, Transport, Workflow};
 use async_trait::async_trait;
 use serde_json::Value;
@@ -99,6 +101,13 @@ impl World {
         self.check(place, project, &servers, &models)?;
         self.bind(place, project, &servers, &models)?;
         self.remember(run, &place.folder)
+    }
+
+    /// Likewise for a server whose offer is passed through.
+    pub fn admit_passed(&self, place: &Place, project: &Project, server: &str) -> Result<(), Fault> {
+        let servers = BTreeSet::from([server.to_owned()]);
+        self.check(place, project, &servers, &BTreeSet::new())?;
+        self.bind(place, project, &servers, &BTreeSet::new())
     }
 
     fn check(
@@ -249,6 +258,12 @@ impl World {
             let help = fault.help().map(|help| format!("; {help}")).unwrap_or_default();
             CallFailure { kind: ErrorKind::Unavailable, message: format!("{}{help}", fault.message()), in_doubt: false }
         })
+    }
+}
+
+impl Upstreams for World {
+    fn upstream(&self, name: &str) -> Option<Arc<Client>> {
+        self.router.server(name)
     }
 }
 

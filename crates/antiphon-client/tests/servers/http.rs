@@ -189,7 +189,7 @@ async fn annotated_arguments_are_mirrored_in_headers() {
         let outcome = call(&client, "routed", json!({ "region": "eu-1" })).await.unwrap();
         assert_eq!(text(&outcome), "eu-1");
         let error = call(&client, "routed", json!({})).await.unwrap_err();
-        assert_eq!((error.kind, error.in_doubt, error.code), (ErrorKind::Rpc, false, Some(-32020)));
+        assert_eq!((error.kind, error.in_doubt, error.code()), (ErrorKind::Rpc, false, Some(-32020)));
         client.shutdown().await;
     }
 }

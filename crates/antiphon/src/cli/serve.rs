@@ -68,6 +68,9 @@ struct HttpArgs {
     /// HTTP: also answer to pages of this origin; repeatable
     #[arg(long = "allow-origin", value_name = "ORIGIN")]
     origins: Vec<String>,
+    /// HTTP: refuse `tasks/…` requests without the `Mcp-Name` header, as the extension demands and common clients forget
+    #[arg(long)]
+    strict: bool,
 }
 
 /// Serves until the host closes its side, or a signal comes.
@@ -126,8 +129,9 @@ fn agreed(paths: Vec<PathBuf>, args: &ServeArgs) -> Result<(Store, Attach), Faul
     store.create()?;
     let mut lines = Vec::new();
     let mut lent = Lent::default();
-    for Served { checked, workflows, .. } in &served {
-        let servers = workflows.iter().flat_map(|workflow| workflow.servers_used.iter().cloned()).collect();
+    for one in &served {
+        let Served { checked, workflows, .. } = one;
+        let servers = one.servers();
         let models = workflows.iter().flat_map(|workflow| workflow.models_used.iter().cloned()).collect();
         lines.extend(trust::command_lines(&checked.project, &servers));
         lent.extend(Lent::to(&checked.project, &servers, &models));
@@ -171,6 +175,7 @@ impl HttpArgs {
         let mut options = HttpOptions::default();
         options.allowed_hosts.extend(self.hosts.iter().cloned());
         options.allowed_origins.extend(self.origins.iter().cloned());
+        options.strict = self.strict;
         options.tokens = self.tokens.iter().map(|token| named_token(token)).collect::<Result<_, _>>()?;
         if !self.host.is_loopback() {
             if options.tokens.is_empty() {

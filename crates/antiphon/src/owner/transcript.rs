@@ -8,12 +8,15 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use indexmap::IndexMap;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 
 /// The `_meta` entry that makes a repeated `tools/call` find the run that the first one started.
 const IDEMPOTENCY_KEY: &str = "antiphon/idempotency-key";
+
+/// The `_meta` entry of a `tools/call` that another owner has heard before.
+const AGAIN: &str = "antiphon/again";
 
 /// The state of one host's conversation.
 #[derive(Debug, Default)]
@@ -141,7 +144,7 @@ impl Transcript {
         let (first, rest): (Vec<_>, Vec<_>) = self.open.iter().partition(|(id, _)| Some(*id) == handshake);
         replay.to_owner.extend(first.into_iter().map(|(_, line)| line.clone()));
         replay.to_owner.extend(self.initialized.clone());
-        replay.to_owner.extend(rest.into_iter().map(|(_, line)| line.clone()));
+        replay.to_owner.extend(rest.into_iter().map(|(_, line)| again(line).unwrap_or_else(|| line.clone())));
 
         for id in std::mem::take(&mut self.asked) {
             let id: Box<RawValue> = match RawValue::from_string(id) {
@@ -176,23 +179,37 @@ fn cancelled<'a>(envelope: &Envelope<'a>) -> Option<&'a str> {
     Some(cancelled.request_id.get())
 }
 
+/// A `tools/call` that says that it is heard a second time. The run of a workflow is found by its key; a call that is passed
+/// through may have happened.
+fn again(line: &str) -> Option<String> {
+    let envelope: Envelope<'_> = serde_json::from_str(line).ok()?;
+    (envelope.method.as_deref() == Some("tools/call")).then_some(())?;
+    with_meta(line, AGAIN, &true)
+}
+
 /// The line with an idempotency key, unless it has one, or goes on with a call (MRTR) that had one. Every other byte of the
 /// arguments stays as it was.
 fn with_key(line: &str) -> Option<String> {
-    let mut message: Fields = serde_json::from_str(line).ok()?;
-    let mut params: Fields = serde_json::from_str(message.get("params")?.get()).ok()?;
+    let message: Fields = serde_json::from_str(line).ok()?;
+    let params: Fields = serde_json::from_str(message.get("params")?.get()).ok()?;
     if params.contains_key("requestState") || params.contains_key("inputResponses") {
         return None;
     }
+    with_meta(line, IDEMPOTENCY_KEY, &uuid::Uuid::new_v4().to_string())
+}
+
+/// The line with an entry in its `_meta`, unless it has such an entry.
+fn with_meta(line: &str, name: &str, value: &impl Serialize) -> Option<String> {
+    let mut message: Fields = serde_json::from_str(line).ok()?;
+    let mut params: Fields = serde_json::from_str(message.get("params")?.get()).ok()?;
     let mut meta: Fields = match params.get("_meta") {
         Some(meta) => serde_json::from_str(meta.get()).ok()?,
         None => Fields::new(),
     };
-    if meta.contains_key(IDEMPOTENCY_KEY) {
+    if meta.contains_key(name) {
         return None;
     }
-    let key = to_raw_value(&uuid::Uuid::new_v4().to_string()).ok()?;
-    meta.insert(IDEMPOTENCY_KEY.into(), key);
+    meta.insert(name.into(), to_raw_value(value).ok()?);
     let meta = to_raw_value(&meta).ok()?;
     params.insert("_meta".into(), meta);
     let params = to_raw_value(&params).ok()?;
@@ -265,7 +282,10 @@ mod tests {
         assert!(transcript.owner_says(result(2.into())).is_some());
 
         let replay = transcript.new_owner();
-        assert_eq!(replay.to_owner, [initialize.to_owned(), initialized.to_owned(), first, third]);
+        let marked = |line: &str| again(line).unwrap();
+        assert_eq!(replay.to_owner, [initialize.to_owned(), initialized.to_owned(), marked(&first), marked(&third)]);
+        assert_eq!(key_of(&replay.to_owner[2]), key_of(&first));
+        assert!(replay.to_owner[2].contains(r#""antiphon/again":true"#), "{}", replay.to_owner[2]);
         assert_eq!(transcript.owner_says(result(0.into())), None, "the host has this answer");
         assert!(transcript.owner_says(result(1.into())).is_some());
         assert_eq!(transcript.owner_says(result(1.into())), None, "once");

@@ -1,0 +1,136 @@
+//! What servers offer, passed through: no run is made of it, and nothing of it is changed but names.
+//!
+//! ```text
+//! caller ── connection.rs ── pass/ ── antiphon_client::Client ── server
+//! ```
+#![expect(deprecated, reason = "MCP deprecates logging, and servers use it")]
+
+mod ask;
+mod changes;
+mod known;
+mod merge;
+mod names;
+mod park;
+mod reply;
+mod request;
+mod task;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use antiphon_client::{CallContext, Client};
+use futures::future::join_all;
+use rmcp::model::{ServerCapabilities, Tool};
+use tokio::time::timeout;
+
+pub(crate) use self::changes::Told;
+use self::known::Knowledge;
+pub(crate) use self::park::Parking;
+pub(crate) use self::request::Passing;
+pub(crate) use self::task::is_ours as is_task;
+
+/// How long a server that does not answer may hold up those who ask what there is.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn anything() -> ServerCapabilities {
+    ServerCapabilities::builder()
+        .enable_tools()
+        .enable_tool_list_changed()
+        .enable_prompts()
+        .enable_prompts_list_changed()
+        .enable_resources()
+        .enable_resources_list_changed()
+        .enable_resources_subscribe()
+        .enable_completions()
+        .enable_logging()
+        .build()
+}
+
+/// Finds servers.
+pub trait Upstreams: Send + Sync {
+    /// The server of this name, as it is configured now.
+    fn upstream(&self, name: &str) -> Option<Arc<Client>>;
+}
+
+/// A server whose offer is passed through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exposure {
+    /// Its name.
+    pub server: String,
+    /// Patterns of the tools and prompts to pass through (`*` stands for anything). With `*` itself, resources are, too.
+    pub patterns: Vec<String>,
+    /// What their names begin with; empty if they stay as they are.
+    pub prefix: String,
+}
+
+/// What is passed through.
+pub struct Pass {
+    upstreams: Arc<dyn Upstreams>,
+    exposures: Vec<Exposure>,
+    knowledge: Knowledge,
+}
+
+impl fmt::Debug for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pass").field("exposures", &self.exposures).finish_non_exhaustive()
+    }
+}
+
+impl Pass {
+    /// Passes through what these servers offer. None is started before it is needed.
+    pub fn new(upstreams: Arc<dyn Upstreams>, exposures: Vec<Exposure>) -> Self {
+        Self { upstreams, exposures, knowledge: Knowledge::default() }
+    }
+
+    /// Whether nothing is.
+    pub fn is_empty(&self) -> bool {
+        self.exposures.is_empty()
+    }
+
+    /// What all servers together can. One that has not been there yet may be able to do anything.
+    pub(crate) fn capabilities(&self) -> ServerCapabilities {
+        let known = self.knowledge.now();
+        if known.asked.len() == self.exposures.len() { known.capabilities.clone() } else { anything() }
+    }
+
+    /// How they say that they are meant to be used.
+    pub(crate) fn instructions(&self) -> Vec<String> {
+        self.knowledge.now().instructions.clone()
+    }
+
+    /// A tool, by the name that callers use, if the server has listed it.
+    pub(crate) fn tool(&self, name: &str) -> Option<Tool> {
+        self.knowledge.now().tools.get(name).map(|(_, tool)| tool.clone())
+    }
+
+    /// Has asked every server what it is, or has given up on it for now.
+    pub(crate) async fn ready(&self) {
+        let known: BTreeSet<usize> = self.knowledge.now().asked.clone();
+        if known.len() == self.exposures.len() {
+            return;
+        }
+        let unknown = (0..self.exposures.len()).filter(|at| !known.contains(at));
+        let asked = unknown.map(|at| async move {
+            let server = &self.exposures[at].server;
+            let client = self.client(at)?;
+            match timeout(PATIENCE, client.about(&CallContext::detached())).await {
+                Ok(Ok(about)) => return Some((at, about)),
+                Ok(Err(error)) => tracing::warn!("{error}; what it offers is left out for now"),
+                Err(_) => tracing::warn!("server `{server}` is not there yet; what it offers is left out for now"),
+            }
+            None
+        });
+        let found = join_all(asked).await;
+        self.knowledge.learn(|known| {
+            for (at, about) in found.into_iter().flatten() {
+                known.introduce(&self.exposures[at].server, at, about);
+            }
+        });
+    }
+
+    fn client(&self, at: usize) -> Option<Arc<Client>> {
+        self.upstreams.upstream(&self.exposures[at].server)
+    }
+}

@@ -1,0 +1,90 @@
+//! What a server has answered, in the shape that a caller's era wants.
+
+use antiphon_client::ClientError;
+use rmcp::ErrorData;
+use rmcp::model::{
+    CallToolResult, CompleteResult, CreateTaskResult, GetPromptResult, InputRequiredResult, ReadResourceResult,
+    ResultType, ServerResult,
+};
+use serde::de::DeserializeOwned;
+
+/// How a request that may take rounds was answered.
+#[derive(Debug)]
+pub(super) enum Said<T> {
+    Complete(T),
+    Asks(InputRequiredResult),
+    Task(CreateTaskResult),
+}
+
+/// A complete result of some request.
+pub(super) trait Complete: DeserializeOwned {
+    /// What rmcp has read, if it has read this.
+    fn of(result: ServerResult) -> Result<Self, Box<ServerResult>>;
+    /// A legacy server says no type, and a modern caller wants one. rmcp strips it for legacy callers.
+    fn typed(&mut self);
+}
+
+macro_rules! complete {
+    ($($variant:ident)*) => { $(
+        impl Complete for $variant {
+            fn of(result: ServerResult) -> Result<Self, Box<ServerResult>> {
+                match result {
+                    ServerResult::$variant(result) => Ok(result),
+                    other => Err(Box::new(other)),
+                }
+            }
+
+            fn typed(&mut self) {
+                self.result_type.get_or_insert(ResultType::COMPLETE);
+            }
+        }
+    )* };
+}
+
+complete! { CallToolResult GetPromptResult ReadResourceResult CompleteResult }
+
+/// Tells the kinds of result apart. What rmcp has read is taken as it is; what came as JSON is read once.
+pub(super) fn said<T: Complete>(result: ServerResult) -> Result<Said<T>, ErrorData> {
+    let other = match result {
+        ServerResult::InputRequiredResult(asks) => return Ok(Said::Asks(asks)),
+        ServerResult::CreateTaskResult(task) => return Ok(Said::Task(task)),
+        ServerResult::CustomResult(value) => value.0,
+        result => match T::of(result) {
+            Ok(mut result) => {
+                result.typed();
+                return Ok(Said::Complete(result));
+            }
+            Err(other) => serde_json::to_value(other).map_err(unreadable)?,
+        },
+    };
+    match other.get("resultType").and_then(serde_json::Value::as_str).unwrap_or("complete") {
+        "input_required" => serde_json::from_value(other).map(Said::Asks).map_err(unreadable),
+        "task" => serde_json::from_value(other).map(Said::Task).map_err(unreadable),
+        _ => {
+            let mut result: T = serde_json::from_value(other).map_err(unreadable)?;
+            result.typed();
+            Ok(Said::Complete(result))
+        }
+    }
+}
+
+/// A result that takes no rounds.
+pub(super) fn read<T: DeserializeOwned>(result: ServerResult) -> Result<T, ErrorData> {
+    let value = match result {
+        ServerResult::CustomResult(value) => value.0,
+        result => serde_json::to_value(result).map_err(unreadable)?,
+    };
+    serde_json::from_value(value).map_err(unreadable)
+}
+
+fn unreadable(error: serde_json::Error) -> ErrorData {
+    ErrorData::internal_error(format!("the server's answer can't be read: {error}"), None)
+}
+
+/// The server's own error as it is; ours names the server.
+pub(super) fn refusal(error: ClientError) -> ErrorData {
+    match error.answer {
+        Some(answer) => (*answer).clone(),
+        None => ErrorData::internal_error(error.to_string(), None),
+    }
+}
