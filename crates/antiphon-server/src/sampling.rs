@@ -71,7 +71,8 @@ mod tests {
         let params = params(&request, true, Some("the answer is not one of the labels")).unwrap();
         assert_eq!((&params["maxTokens"], &params["temperature"]), (&json!(8), &json!(0.5)));
         assert_eq!(params["messages"].as_array().unwrap().len(), 3, "the example's two turns, and the prompt");
-        assert_eq!(params["messages"][2]["content"], json!({ "type": "text", "text": "It crashes" }));
+        let asked = params["messages"][2]["content"]["text"].as_str().unwrap();
+        assert!(asked.starts_with("It crashes\n") && asked.contains("- bug: something fails\n"), "{asked}");
         let system = params["systemPrompt"].as_str().unwrap();
         for part in ["You sort issues.", "bug: something fails", "Your last answer did not fit: the answer is not one"]
         {
