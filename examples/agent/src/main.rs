@@ -58,6 +58,11 @@ impl ServerHandler for Translator {
     }
 }
 
+/// What Antiphon tells whom it lets back in.
+fn told(name: &str) -> Result<String, String> {
+    var(name).map_err(|_| format!("{name} is not set: only Antiphon can start this, with `grants` and `sampling`"))
+}
+
 /// The token, for one of several calls that this process may be serving: `TOKEN/KEY`.
 fn speaking_for(token: String, context: &RequestContext<RoleServer>) -> String {
     match context.meta.get("antiphon/idempotency-key").and_then(Value::as_str) {
@@ -72,8 +77,8 @@ async fn call(
     arguments: Value,
     context: &RequestContext<RoleServer>,
 ) -> Result<String, Box<dyn Error>> {
-    let token = speaking_for(var("ANTIPHON_MCP_TOKEN")?, context);
-    let config = StreamableHttpClientTransportConfig::with_uri(var("ANTIPHON_MCP_URL")?).auth_header(token);
+    let token = speaking_for(told("ANTIPHON_MCP_TOKEN")?, context);
+    let config = StreamableHttpClientTransportConfig::with_uri(told("ANTIPHON_MCP_URL")?).auth_header(token);
     let client = ().serve(StreamableHttpClientTransport::from_config(config)).await?;
     let arguments = arguments.as_object().cloned().unwrap_or_default();
     let result = client.call_tool(CallToolRequestParams::new(name).with_arguments(arguments)).await?;
@@ -85,7 +90,7 @@ async fn call(
 
 /// Asks a model that the server may ask; where that is (`OPENAI_BASE_URL`) the client knows by itself.
 async fn ask(prompt: &str, context: &RequestContext<RoleServer>) -> Result<String, Box<dyn Error>> {
-    let config = OpenAIConfig::new().with_api_key(speaking_for(var("OPENAI_API_KEY")?, context));
+    let config = OpenAIConfig::new().with_api_key(speaking_for(told("OPENAI_API_KEY")?, context));
     let request = json!({ "model": "local", "messages": [{ "role": "user", "content": prompt }], "max_tokens": 500 });
     let answer: Value = Client::with_config(config).chat().create_byot(request).await?;
     Ok(answer["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned())
