@@ -161,7 +161,7 @@ impl LocalModel {
 
     fn trace(&self, read: u64, written: &Written, waited: Duration) {
         if waited >= WORTH_TELLING {
-            tracing::info!(model = self.name, ?waited, "others were answered first");
+            tracing::debug!(model = self.name, ?waited, "others were answered first");
         }
         let Written { tokens, known, passes, reading, writing, .. } = written;
         tracing::debug!(
