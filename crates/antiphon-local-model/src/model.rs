@@ -22,9 +22,6 @@ use crate::template::Turn;
 /// How freely words are chosen where nothing constrains them and nobody says.
 const TEMPERATURE: f64 = 0.2;
 
-/// People are told of waits from here on; logs of all.
-const WORTH_TELLING: Duration = Duration::from_secs(5);
-
 /// How much of an unusable answer an error shows, in characters.
 const SHOWN: usize = 300;
 
@@ -160,9 +157,6 @@ impl LocalModel {
     }
 
     fn trace(&self, read: u64, written: &Written, waited: Duration) {
-        if waited >= WORTH_TELLING {
-            tracing::debug!(model = self.name, ?waited, "others were answered first");
-        }
         let Written { tokens, known, passes, reading, writing, .. } = written;
         tracing::debug!(
             model = self.name,
