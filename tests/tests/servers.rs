@@ -556,7 +556,7 @@ fn introduce_has_agents_tell_what_each_crate_is_for() {
 #[test]
 fn digest_asks_each_document_and_puts_the_notes_together() {
     let (ready, model) = thinking(|request| match (system(request), last(request)) {
-        (who, asked) if who.contains("one document") && asked.contains("# Agents") => {
+        (who, asked) if who.contains("one document") && asked.starts_with("docs/agents.md:") => {
             says(r#"{ "knows": true, "note": "agents know" }"#)
         }
         (who, _) if who.contains("one document") => says(r#"{ "knows": false, "note": "" }"#),
