@@ -15,7 +15,9 @@ pub async fn come_back(call: &Call<'_>) -> Answer {
     let told: Map<String, Value> =
         TOLD.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?.into()))).collect();
     if let Some(keep) = call.arguments.get("keep").and_then(Value::as_str) {
-        std::fs::write(keep, json!(told).to_string()).map_err(internal)?;
+        // The test reads it as soon as it is there: so it comes whole.
+        let half = format!("{keep}.half");
+        std::fs::write(&half, json!(told).to_string()).and_then(|()| std::fs::rename(&half, keep)).map_err(internal)?;
     }
     let token =
         told.get("OPENAI_API_KEY").or(told.get("ANTIPHON_MCP_TOKEN")).and_then(Value::as_str).unwrap_or_default();
