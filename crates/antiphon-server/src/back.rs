@@ -9,8 +9,6 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::serve::ListenerExt;
-use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::StatusCode;
 use http::header::WWW_AUTHENTICATE;
@@ -27,6 +25,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::http::serve;
 use crate::models::{ModelDoor, asker, router};
 use crate::{MAX_MESSAGE_BYTES, outcome};
 
@@ -56,12 +55,6 @@ pub fn serve_back<D: ToolDoor>(
     door: Arc<D>,
     stopping: CancellationToken,
 ) -> BoxFuture<'static, io::Result<()>> {
-    // With Nagle's algorithm, an answer in two writes waits for the client's delayed acknowledgement: 40 ms each.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY");
-        }
-    });
     // As a stream, a call that takes its time shows that it is still there.
     let config = StreamableHttpServerConfig::default()
         .with_legacy_session_mode(false)
@@ -74,7 +67,7 @@ pub fn serve_back<D: ToolDoor>(
     let mcp = StreamableHttpService::new(visit, Arc::<NeverSessionManager>::default(), config);
     let gate = middleware::from_fn_with_state(Arc::clone(&door), pass::<D>);
     let app = router(door).merge(Router::new().route_service(PATH, mcp).layer(gate));
-    axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned()).into_future().boxed()
+    serve(listener, app, stopping)
 }
 
 async fn pass<D: ToolDoor>(State(door): State<Arc<D>>, mut request: Request, next: Next) -> Response {

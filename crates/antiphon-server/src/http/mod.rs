@@ -20,6 +20,7 @@ use http::StatusCode;
 use http::header::WWW_AUTHENTICATE;
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::MAX_MESSAGE_BYTES;
 use crate::connection::{Connection, Door};
@@ -74,16 +75,7 @@ impl Server {
     /// # Errors
     /// The listener's.
     pub fn serve_http(&self, listener: TcpListener, options: HttpOptions) -> BoxFuture<'static, io::Result<()>> {
-        // With Nagle's algorithm, an answer in two writes waits for the client's delayed acknowledgement: 40 ms each.
-        let listener = listener.tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY");
-            }
-        });
-        let stopping = self.shared.stopping.clone();
-        let serving = axum::serve(listener, self.router(options)).with_graceful_shutdown(stopping.cancelled_owned());
-        // Boxed: else each crate that awaits this would have a copy of the whole HTTP server to compile.
-        serving.into_future().boxed()
+        serve(listener, self.router(options), self.shared.stopping.clone())
     }
 
     fn router(&self, options: HttpOptions) -> Router {
@@ -144,4 +136,24 @@ async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Re
     let response = body::explain(next.run(request).await, &body);
     gate.sessions.remember(response.headers(), &owner).await;
     response
+}
+
+/// Serves `app` on this listener until `stopping`.
+///
+/// # Errors
+/// The listener's.
+pub(crate) fn serve(
+    listener: TcpListener,
+    app: Router,
+    stopping: CancellationToken,
+) -> BoxFuture<'static, io::Result<()>> {
+    // With Nagle's algorithm, an answer in two writes waits for the client's delayed acknowledgement: 40 ms each.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
+    });
+    let serving = axum::serve(listener, app).with_graceful_shutdown(stopping.cancelled_owned());
+    // Boxed: else each crate that awaits this would have a copy of the whole HTTP server to compile.
+    serving.into_future().boxed()
 }

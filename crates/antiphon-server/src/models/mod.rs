@@ -18,7 +18,6 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
 use futures::future::BoxFuture;
 use futures::{FutureExt, stream};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST};
@@ -28,6 +27,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::MAX_MESSAGE_BYTES;
+use crate::http::serve;
 use answer::Completion;
 use ask::Ask;
 pub use refusal::ModelRefusal;
@@ -70,13 +70,7 @@ pub fn serve_models<D: ModelDoor>(
     door: Arc<D>,
     stopping: CancellationToken,
 ) -> BoxFuture<'static, io::Result<()>> {
-    // With Nagle's algorithm, an answer in two writes waits for the client's delayed acknowledgement: 40 ms each.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY");
-        }
-    });
-    axum::serve(listener, router(door)).with_graceful_shutdown(stopping.cancelled_owned()).into_future().boxed()
+    serve(listener, router(door), stopping)
 }
 
 pub(crate) fn router<D: ModelDoor>(door: Arc<D>) -> Router {
