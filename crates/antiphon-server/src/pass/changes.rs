@@ -53,9 +53,9 @@ impl Told {
             return;
         }
         let (this, gone) = (Arc::downgrade(self), self.gone.clone());
+        // Heard from now on: what changes before the task below runs is not missed.
+        let mut changes = pass.changes();
         tokio::spawn(async move {
-            pass.ready().await;
-            let mut changes = pass.changes();
             loop {
                 let change = tokio::select! {
                     change = changes.next() => change,
@@ -108,7 +108,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Pass {
     /// Serves a modern subscription to its end.
-    pub(crate) async fn listen(&self, subscription: SubscriptionContext, cx: &CallContext) -> Result<(), ErrorData> {
+    pub(crate) async fn listen(
+        self: &Arc<Self>,
+        subscription: SubscriptionContext,
+        cx: &CallContext,
+    ) -> Result<(), ErrorData> {
         let mut changes = self.changes();
         self.ready().await;
         let mut watches = Vec::new();
@@ -141,7 +145,7 @@ impl Pass {
     }
 
     /// What changes on all servers, with URIs as callers use them.
-    fn changes(&self) -> BoxStream<'_, (usize, Change)> {
+    fn changes(self: &Arc<Self>) -> BoxStream<'static, (usize, Change)> {
         let all = (0..self.exposures.len()).filter_map(|at| {
             let changes = self.client(at)?.changes();
             let changes = unfold(changes, |mut changes| async move {
@@ -155,8 +159,9 @@ impl Pass {
             });
             Some(changes.map(move |change| (at, change)).boxed())
         });
-        let outward = |(at, change)| match change {
-            Change::Resource(uri) => (at, Change::Resource(self.outward_uri(at, uri))),
+        let this = Arc::clone(self);
+        let outward = move |(at, change)| match change {
+            Change::Resource(uri) => (at, Change::Resource(this.outward_uri(at, uri))),
             change => (at, change),
         };
         select_all(all).map(outward).boxed()
