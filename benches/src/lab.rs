@@ -62,8 +62,13 @@ impl Lab {
 
     /// `antiphon serve` of a project over stdio.
     pub fn serve(&self, project: &Path) -> Command {
+        self.antiphon(project, &["serve", "--trust", "."])
+    }
+
+    /// A verb of `antiphon` in a project.
+    pub fn antiphon(&self, project: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(&self.antiphon);
-        command.args(["serve", "--trust", "--db", "runs.db", "."]).current_dir(project).env("ANTIPHON_LOG", "warn");
+        command.args(args).args(["--db", "runs.db"]).current_dir(project).env("ANTIPHON_LOG", "warn");
         command
     }
 

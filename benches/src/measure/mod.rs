@@ -3,6 +3,7 @@
 mod chain;
 mod durable;
 mod fan_out;
+mod first_word;
 mod parked;
 mod start;
 
@@ -28,10 +29,13 @@ pub enum Bench {
     Parked,
     /// Durable runs of three steps, for 32 callers at a time.
     Durable,
+    /// The local model's first word, if `ANTIPHON_MODEL_FILE` names its file.
+    FirstWord,
 }
 
 /// All of them.
-pub const ALL: [Bench; 5] = [Bench::Chain, Bench::FanOut, Bench::Start, Bench::Parked, Bench::Durable];
+pub const ALL: [Bench; 6] =
+    [Bench::Chain, Bench::FanOut, Bench::Start, Bench::Parked, Bench::Durable, Bench::FirstWord];
 
 impl Bench {
     /// What it is called on the command line.
@@ -42,6 +46,7 @@ impl Bench {
             Self::Start => "start",
             Self::Parked => "parked",
             Self::Durable => "durable",
+            Self::FirstWord => "first-word",
         }
     }
 
@@ -53,6 +58,7 @@ impl Bench {
             Self::Start => start::measure(lab).await,
             Self::Parked => parked::measure(lab).await,
             Self::Durable => durable::measure(lab).await,
+            Self::FirstWord => first_word::measure(lab).await,
         }
     }
 }
