@@ -1,6 +1,6 @@
 //! How the model is asked: all in words, tools included, with a grammar for what is not free.
 
-use antiphon_models::{Message, Role, SampleRequest, Shape, prompt};
+use antiphon_models::{Message, Role, SampleRequest, Shape, ToolChoice, prompt};
 use serde_json::json;
 
 use crate::grammar::{Arm, Grammar};
@@ -29,8 +29,13 @@ pub(crate) fn add(turns: &mut Vec<Turn>, message: Message) {
 }
 
 /// What the model's words must look like; nothing when they are free.
+///
+/// A small model that has called the same again may do so for ever: its next turn is an answer. The tools stay in the prompt,
+/// whose beginning is known that way.
 pub(crate) fn grammar(request: &SampleRequest) -> Option<Grammar> {
-    let calls = request.callable().iter().map(|tool| Arm {
+    let must_answer = request.tool_choice == ToolChoice::Auto && request.goes_round();
+    let callable = if must_answer { &[] } else { request.callable() };
+    let calls = callable.iter().map(|tool| Arm {
         before: format!(r#"{{"tool": {}, "arguments": "#, json!(tool.name)),
         schema: tool.input_schema.clone(),
         after: "}",
@@ -49,7 +54,7 @@ pub(crate) fn is_free(request: &SampleRequest) -> bool {
 mod tests {
     #![expect(clippy::unwrap_used)]
 
-    use antiphon_models::{ToolCall, ToolChoice, ToolResult, ToolSpec};
+    use antiphon_models::{ToolCall, ToolResult, ToolSpec};
     use serde_json::Map;
 
     use super::*;
@@ -102,5 +107,24 @@ mod tests {
         assert_eq!(grammar(&request), None);
         request.shape = Shape::schema(json!({ "type": "object" })).unwrap();
         assert!(matches!(&arms(&request)[..], [Arm { before, .. }] if before.is_empty()));
+    }
+
+    #[test]
+    fn who_calls_the_same_again_must_answer_next() {
+        let call = |text: &str| {
+            let arguments = json!({ "a": text }).as_object().unwrap().clone();
+            Message::calls("", vec![ToolCall { id: text.to_owned(), name: "add".to_owned(), arguments }])
+        };
+        let told = || Message::results(vec![ToolResult { name: "add".to_owned(), ..ToolResult::default() }]);
+        let arms = |turns: &[Message]| {
+            let mut request = conversation();
+            request.messages = vec![Message::new(Role::User, "What is 1 + 1?")];
+            request.messages.extend(turns.iter().flat_map(|turn| [turn.clone(), told()]));
+            grammar(&request).unwrap().0.len()
+        };
+        assert_eq!(arms(&[call("1")]), 2);
+        assert_eq!(arms(&[call("1"), call("2")]), 2);
+        assert_eq!(arms(&[call("1"), call("2"), call("1")]), 1);
+        assert_eq!(arms(&[call("1"), call("1"), call("2")]), 2);
     }
 }

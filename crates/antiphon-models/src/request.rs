@@ -55,6 +55,14 @@ impl SampleRequest {
     pub fn callable(&self) -> &[ToolSpec] {
         if self.tool_choice == ToolChoice::None { &[] } else { &self.tools }
     }
+
+    /// Whether the model's last turn called nothing but what it had called before, with the same arguments: it has its answers.
+    pub fn goes_round(&self) -> bool {
+        let mut turns = self.messages.iter().rev().filter(|message| !message.calls.is_empty());
+        let Some(last) = turns.next() else { return false };
+        let before: Vec<&ToolCall> = turns.flat_map(|message| &message.calls).collect();
+        last.calls.iter().all(|call| before.iter().any(|old| old.name == call.name && old.arguments == call.arguments))
+    }
 }
 
 /// A turn of a conversation.

@@ -85,6 +85,8 @@ struct Matches {
     matches: Vec<Match>,
     /// How many lines match.
     total: usize,
+    /// How many files were looked into: none, if `glob` fits none.
+    files: usize,
     /// Whether more lines match than `matches` shows.
     truncated: bool,
 }
@@ -160,7 +162,7 @@ impl FileServer {
         let pattern = regex::Regex::new(&args.pattern).map_err(|error| format!("`pattern`: {error}"))?;
         self.blocking(move |tree| {
             let mut found = Matches::default();
-            tree.each(args.glob.as_deref(), |file| {
+            let files = tree.each(args.glob.as_deref(), |file| {
                 for (index, line) in file.text.lines().enumerate().filter(|(_, line)| pattern.is_match(line)) {
                     found.total += 1;
                     if found.matches.len() < max {
@@ -169,6 +171,7 @@ impl FileServer {
                     }
                 }
             })?;
+            found.files = files;
             found.truncated = found.matches.len() < found.total;
             Ok(found)
         })

@@ -55,10 +55,11 @@ impl Tree {
         Ok(TextFile { path: self.name(&full), text, bytes })
     }
 
-    /// Visits the text files whose path fits, in the order of their paths. Files that can't be read are passed over.
-    pub fn each(&self, glob: Option<&str>, mut visit: impl FnMut(TextFile)) -> Result<(), String> {
+    /// Visits the text files whose path fits, in the order of their paths, and says how many. Files that can't be read are
+    /// passed over.
+    pub fn each(&self, glob: Option<&str>, mut visit: impl FnMut(TextFile)) -> Result<usize, String> {
         let pattern = glob.map(compile_glob).transpose()?;
-        let mut entries = 0;
+        let (mut entries, mut visited) = (0, 0);
         let mut pending = vec![self.root.clone()];
         while let Some(path) = pending.pop() {
             // `metadata` of a link that was not followed is neither a directory nor a file.
@@ -81,10 +82,11 @@ impl Tree {
                     continue;
                 }
                 let Ok(Some(text)) = read_text(&path) else { continue };
+                visited += 1;
                 visit(TextFile { path: name, text, bytes: metadata.len() });
             }
         }
-        Ok(())
+        Ok(visited)
     }
 
     /// The real path of a name, if it is under the root even after links are followed.

@@ -93,9 +93,11 @@ async fn search_shows_lines_and_counts_the_rest() {
         found,
         json!({
             "matches": [{ "path": "notes.md", "line": 1, "text": "one TODO" }],
-            "total": 2, "truncated": true,
+            "total": 2, "files": 3, "truncated": true,
         })
     );
+    let nowhere = call(&client, "search", json!({ "pattern": "TODO", "glob": "lib/**" })).await.unwrap();
+    assert_eq!(nowhere, json!({ "matches": [], "total": 0, "files": 0, "truncated": false }));
     let why = call(&client, "search", json!({ "pattern": "(" })).await.unwrap_err();
     assert!(why.contains("unclosed group"), "{why}");
 }
