@@ -23,6 +23,7 @@ mod resolve;
 mod routes;
 mod schema;
 mod secrets;
+mod serve;
 mod shape;
 mod step;
 mod tables;
