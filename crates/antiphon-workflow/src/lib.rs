@@ -4,6 +4,7 @@
 
 mod agent;
 mod assemble;
+mod auth;
 mod back;
 mod code;
 mod diagnostic;
@@ -30,6 +31,7 @@ mod tables;
 mod template;
 mod verbs;
 
+pub use auth::{AuthDef, trustworthy};
 pub use code::{CODES, Code};
 pub use diagnostic::Diagnostic;
 pub use graph::{EdgeKind, StepGraph, StepNode};

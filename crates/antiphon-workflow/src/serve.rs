@@ -2,6 +2,7 @@
 
 use toml::de::DeValue;
 
+use crate::auth;
 use crate::code::BAD_VALUE;
 use crate::diagnostic::{Diagnostic, Place};
 use crate::project::{Prefix, ServeDef};
@@ -10,6 +11,7 @@ use crate::read::Item;
 /// `[serve]`, and where its patterns stand.
 pub(crate) struct ServePart {
     pub(crate) def: ServeDef,
+    /// Of `expose`, and of scopes.
     pub(crate) patterns: Vec<(String, Place)>,
 }
 
@@ -27,10 +29,15 @@ pub(crate) fn read(item: &Item<'_>) -> Option<ServePart> {
         }
     }
     let prefix = table.take("prefix").and_then(|item| prefix(&item)).unwrap_or_default();
+    let auth = table.take("auth").and_then(|item| auth::read(&item));
     table.finish();
-    let patterns: Vec<_> = expose.into_iter().map(|(pattern, place)| (pattern.to_owned(), place)).collect();
+    let mut patterns: Vec<_> = expose.into_iter().map(|(pattern, place)| (pattern.to_owned(), place)).collect();
     let expose = patterns.iter().map(|(pattern, _)| pattern.clone()).collect();
-    Some(ServePart { def: ServeDef { expose, prefix }, patterns })
+    let auth = auth.map(|auth| {
+        patterns.extend(auth.patterns);
+        auth.def
+    });
+    Some(ServePart { def: ServeDef { expose, prefix, auth }, patterns })
 }
 
 fn prefix(item: &Item<'_>) -> Option<Prefix> {

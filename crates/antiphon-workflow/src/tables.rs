@@ -235,7 +235,7 @@ fn task(item: &Item<'_>) -> Option<TaskPart> {
 }
 
 /// A text with variables that others may see: a command line, an address.
-fn open(item: &Item<'_>) -> Option<String> {
+pub(crate) fn open(item: &Item<'_>) -> Option<String> {
     let text = item.string()?;
     for piece in pieces(item, text)? {
         if let Piece::Variable { name, default: None } = piece
