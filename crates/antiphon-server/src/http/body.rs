@@ -42,6 +42,18 @@ pub(super) fn explain(response: Response, body: &[u8]) -> Response {
     }
 }
 
+/// The tool or prompt that a message is about, by the name that callers use; of `run_start`, the workflow.
+pub(super) fn called(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
+    let name = match (text("/method")?, text("/params/name")?) {
+        ("tools/call", "run_start") => text("/params/arguments/workflow")?,
+        ("tools/call" | "prompts/get", name) => name,
+        _ => return None,
+    };
+    Some(name.to_owned())
+}
+
 fn refused(status: StatusCode, message: &Value) -> Response {
     (status, [(CONTENT_TYPE, "application/json")], message.to_string()).into_response()
 }
