@@ -51,12 +51,13 @@ pub fn trustworthy(url: &str) -> Result<(), &'static str> {
 
 /// `[serve.auth]`, and where the patterns of its scopes stand.
 pub(crate) struct AuthPart {
-    pub(crate) def: AuthDef,
+    /// `None` if something is missing or wrong that it can't do without: that is an error, and whoever serves must not go on as if
+    /// nothing had been asked for.
+    pub(crate) def: Option<AuthDef>,
     pub(crate) patterns: Vec<(String, Place)>,
 }
 
-/// Reads it. `None` if something is missing or wrong that it can't do without; that is an error then, and whoever serves must not
-/// go on as if nothing had been asked for.
+/// Reads it.
 pub(crate) fn read(item: &Item<'_>) -> Option<AuthPart> {
     let table = item.table()?;
     let issuer = table.require("issuer").and_then(|item| url(&item));
@@ -75,7 +76,8 @@ pub(crate) fn read(item: &Item<'_>) -> Option<AuthPart> {
     }
     table.finish();
     let required_scopes = required.unwrap_or_default();
-    let def = AuthDef { issuer: issuer?, audience: audience?, jwks, required_scopes, scopes };
+    let def = issuer.zip(audience);
+    let def = def.map(|(issuer, audience)| AuthDef { issuer, audience, jwks, required_scopes, scopes });
     Some(AuthPart { def, patterns })
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn read(item: &Item<'_>) -> Option<ServePart> {
     table.finish();
     let mut patterns: Vec<_> = expose.into_iter().map(|(pattern, place)| (pattern.to_owned(), place)).collect();
     let expose = patterns.iter().map(|(pattern, _)| pattern.clone()).collect();
-    let auth = auth.map(|auth| {
+    let auth = auth.and_then(|auth| {
         patterns.extend(auth.patterns);
         auth.def
     });

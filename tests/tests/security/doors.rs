@@ -1,6 +1,6 @@
 //! Pages and names that are not ours, and projects that do not say clearly who may come in.
 
-use antiphon_tests::Authority;
+use antiphon_tests::{Authority, Served};
 use serde_json::json;
 
 use crate::{AUDIENCE, Guarded, project, refuses};
@@ -51,10 +51,10 @@ fn an_issuer_lets_the_endpoint_be_reached_from_elsewhere() {
     let open = scratch.file("open/echo.toml", "[steps.one]\nset.a = 1\n");
     scratch.file("open/antiphon.toml", "[serve]\nexpose = []\n");
     // A nearer file takes no guard away.
-    let guarded = antiphon_tests::Served::start(
-        scratch.with_db(&["serve", "--trust", "--host", "0.0.0.0"]).arg(open.parent().unwrap()),
-    );
-    let guarded = Guarded { authority, scratch, served: guarded };
+    let mut served =
+        Served::start(scratch.with_db(&["serve", "--trust", "--host", "0.0.0.0"]).arg(open.parent().unwrap()));
+    served.url = served.url.replace("0.0.0.0", "127.0.0.1");
+    let guarded = Guarded { authority, scratch, served };
     assert_eq!(guarded.send(None, "tools/list", json!({})).status, 401);
     let token = guarded.authority.token(AUDIENCE, "ada", "");
     assert!(guarded.tools(&token).contains(&"echo".to_owned()));

@@ -7,7 +7,7 @@ use crate::{Guarded, MODERN, challenged};
 
 const SCOPES: &str = "[serve.auth.scopes]\n\
     \"say\" = [\"echo\"]\n\
-    \"read:text\" = [\"conf.test_simple_*\"]\n\
+    \"read:text\" = [\"conf.*_simple_text\"]\n\
     \"conf\" = [\"conf.*\"]\n\
     \"ask\" = [\"clerk\"]\n\
     \"all\" = [\"*\", \"*.*\"]\n";

@@ -19,7 +19,7 @@ pub(super) struct Verified {
     pub(super) audiences: Vec<String>,
     pub(super) scopes: Vec<String>,
     /// Until when it is good, in seconds since the epoch.
-    expires: u64,
+    pub(super) expires: u64,
 }
 
 impl Verified {

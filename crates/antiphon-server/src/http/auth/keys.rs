@@ -213,6 +213,24 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_remembered_until_it_expires_and_few_are() {
+        let keys = keys(&[]);
+        let now = get_current_timestamp();
+        let token = |expires| Arc::new(Verified { subject: "ada".into(), audiences: vec![], scopes: vec![], expires });
+        keys.remember([1; 32], token(now + 300));
+        keys.remember([2; 32], token(now - 300));
+        assert!(keys.remembered(&[1; 32]).is_some());
+        assert!(keys.remembered(&[2; 32]).is_none(), "it has expired");
+        assert!(keys.remembered(&[3; 32]).is_none());
+        for number in 0..2 * MAX_VERIFIED {
+            let mut digest = [9; 32];
+            digest[..8].copy_from_slice(&number.to_be_bytes());
+            keys.remember(digest, token(now + 300));
+        }
+        assert!(keys.verified.read().unwrap().len() <= MAX_VERIFIED);
+    }
+
+    #[test]
     fn a_key_is_found_by_its_id() {
         let key = |id: &str| json!({ "kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": id });
         let keys = keys(&[key("a"), key("b")]);
