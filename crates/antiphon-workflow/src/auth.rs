@@ -27,8 +27,8 @@ pub struct AuthDef {
 /// # Errors
 /// Why not.
 pub fn trustworthy(url: &str) -> Result<(), &'static str> {
-    if url.contains(|c: char| c == '#' || c.is_whitespace() || c.is_control()) {
-        return Err("it has a fragment, or a blank");
+    if url.contains(|c: char| matches!(c, '#' | '"' | '\\') || !c.is_ascii_graphic()) {
+        return Err("it has a fragment, or what no address has");
     }
     let (clear, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
         (Some(rest), _) => (false, rest),
@@ -107,4 +107,38 @@ fn scope(item: &Item<'_>, name: &str, place: &Place) -> Option<String> {
     let help = "a scope is made of visible ASCII characters, without `\"` and `\\`";
     item.cx.report(Diagnostic::new(BAD_VALUE, place, format!("`{name}` can't be a scope")).help(help));
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_can_change_on_the_way_is_trusted() {
+        for good in [
+            "https://a.example",
+            "https://a.example:8443/b?c=d",
+            "http://localhost/a",
+            "http://127.0.0.1:80",
+            "http://[::1]:80/a",
+            "http://[::1]",
+        ] {
+            assert_eq!(trustworthy(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "http://a.example",
+            "http://127.0.0.1.a.example/",
+            "http://localhost@a.example/",
+            "https://ada@a.example",
+            "https://",
+            "https:///a",
+            "https://a.example/#b",
+            "https://a.example/ b",
+            "https://a.example/\"b",
+            "ftp://a.example",
+            "a.example",
+        ] {
+            assert!(trustworthy(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -47,8 +47,8 @@ pub struct HttpOptions {
     /// Values of `Origin` that are served, as `scheme://host:port` or `scheme://host:*`; other browsers' pages get 403. By
     /// default the loopback's.
     pub allowed_origins: Vec<String>,
-    /// Bearer tokens. Whoever uses one is the owner `token:NAME`. Without any, nobody is asked for one, and everybody is
-    /// `anonymous`: who knows a run's id has the run.
+    /// Bearer tokens. Whoever uses one is the owner `token:NAME`. Without any, and without `auth`, nobody is asked for one, and
+    /// everybody is `anonymous`: who knows a run's id has the run.
     pub tokens: Vec<Token>,
     /// Tokens of an issuer, beside those. Whoever has one is the owner `jwt:ISSUER#SUBJECT`.
     pub auth: Option<Auth>,

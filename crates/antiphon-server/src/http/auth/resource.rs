@@ -58,7 +58,8 @@ impl Resource {
 
 fn is_agent(path: &str) -> bool {
     let name = path.strip_prefix("/agents/").and_then(|rest| rest.strip_suffix(PATH));
-    name.is_some_and(|name| !name.is_empty() && !name.contains('/'))
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    name.is_some_and(|name| !name.is_empty() && name.chars().all(fits))
 }
 
 /// Serves the metadata: to everybody, since nobody has a token yet.
@@ -106,7 +107,7 @@ mod tests {
         for path in ["/agents/clerk/mcp", "/antiphon/agents/clerk/mcp"] {
             assert_eq!(resource.named(path).as_ref(), Some(&clerk), "{path}");
         }
-        for path in ["/other", "/agents/mcp", "/agents/a/b/mcp", "/antiphon"] {
+        for path in ["/other", "/agents/mcp", "/agents/a/b/mcp", "/agents/a\"b/mcp", "/antiphon"] {
             assert_eq!(resource.named(path), None, "{path}");
         }
     }
