@@ -181,7 +181,11 @@ impl KeyStore {
 mod tests {
     #![expect(clippy::unwrap_used)]
 
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
     use serde_json::{Value, json};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -228,6 +232,57 @@ mod tests {
             keys.remember(digest, token(now + 300));
         }
         assert!(keys.verified.read().unwrap().len() <= MAX_VERIFIED);
+    }
+
+    /// The keys of an issuer that answers while it is `up`, and how often it was asked.
+    async fn store(up: &Arc<AtomicBool>) -> (Arc<KeyStore>, Arc<AtomicUsize>) {
+        let _ = rustls_graviola::default_provider().install_default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}/keys", listener.local_addr().unwrap());
+        let (up, asked) = (up.clone(), Arc::new(AtomicUsize::new(0)));
+        let count = asked.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                let status = if up.load(Ordering::SeqCst) { "200 OK" } else { "500 Down" };
+                let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 11\r\n\r\n");
+                let _ = stream.read(&mut [0; 4096]).await;
+                let _ = stream.write_all(format!("{head}{{\"keys\":[]}}").as_bytes()).await;
+            }
+        });
+        (KeyStore::new(Issuer::new("http://127.0.0.1", Some(&address)).unwrap()), asked)
+    }
+
+    async fn later(so_long: Duration) {
+        tokio::time::pause();
+        tokio::time::advance(so_long).await;
+        tokio::time::resume();
+    }
+
+    #[tokio::test]
+    async fn keys_are_renewed_behind_their_users_and_kept_for_a_day() {
+        let up = Arc::new(AtomicBool::new(true));
+        let (store, asked) = store(&up).await;
+        let first = store.keys().await.unwrap();
+        assert!(Arc::ptr_eq(&first, &store.keys().await.unwrap()));
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        later(FRESH).await;
+        assert!(Arc::ptr_eq(&first, &store.keys().await.unwrap()), "nobody waits for newer ones");
+        let second = store.newer(Some(&first)).await.unwrap();
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert_eq!(asked.load(Ordering::SeqCst), 2, "one fetch for both");
+        assert!(Arc::ptr_eq(&second, &store.newer(Some(&second)).await.unwrap()), "there was nothing new just now");
+
+        up.store(false, Ordering::SeqCst);
+        later(PAUSE).await;
+        assert!(Arc::ptr_eq(&second, &store.newer(Some(&second)).await.unwrap()), "the issuer is down");
+        later(KEPT).await;
+        assert!(store.keys().await.is_err(), "nobody knows what they are good for by now");
+        assert!(store.keys().await.is_err());
+        assert_eq!(asked.load(Ordering::SeqCst), 4, "it is not asked by everybody");
+        up.store(true, Ordering::SeqCst);
+        later(PAUSE).await;
+        store.keys().await.unwrap();
     }
 
     #[test]
