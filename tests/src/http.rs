@@ -21,6 +21,16 @@ impl Url {
         Self { host: host.to_owned(), path: format!("/{path}") }
     }
 
+    /// Another path of the same server.
+    pub fn at(&self, path: &str) -> Self {
+        Self { host: self.host.clone(), path: path.to_owned() }
+    }
+
+    /// Gets what is there.
+    pub fn get(&self, headers: &[(&str, &str)]) -> Exchange {
+        self.send("GET", headers, b"")
+    }
+
     /// Posts a message. These headers stand beside the usual ones, or in their place.
     pub fn post(&self, headers: &[(&str, &str)], message: &Value) -> Exchange {
         self.post_bytes(headers, message.to_string().as_bytes())
@@ -28,8 +38,13 @@ impl Url {
 
     /// Posts a body, whatever it is.
     pub fn post_bytes(&self, headers: &[(&str, &str)], body: &[u8]) -> Exchange {
+        self.send("POST", headers, body)
+    }
+
+    /// Sends any request.
+    pub fn send(&self, method: &str, headers: &[(&str, &str)], body: &[u8]) -> Exchange {
         let mut stream = TcpStream::connect(&self.host).expect("the server listens");
-        let mut head = format!("POST {} HTTP/1.1\r\n", self.path);
+        let mut head = format!("{method} {} HTTP/1.1\r\n", self.path);
         let own = [
             ("host", self.host.as_str()),
             ("accept", "application/json, text/event-stream"),

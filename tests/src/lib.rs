@@ -1,6 +1,7 @@
 //! What the whole-system tests share: where the programs are, a scratch project, a raw MCP client.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 
+pub mod authority;
 pub mod chance;
 mod host;
 mod http;
@@ -16,8 +17,9 @@ use std::path::PathBuf;
 use antiphon_kernel::Plan;
 use antiphon_workflow::{Project, SourceFile, Sources};
 
+pub use authority::Authority;
 pub use host::{Era, Host, call_params, extension, text_of};
-pub use http::Url;
+pub use http::{Response, Url};
 pub use llama::Llama;
 pub use model::Model;
 pub use project::Scratch;

@@ -6,6 +6,8 @@ use rmcp::ErrorData;
 use rmcp::model::{ClientCapabilities, ProgressToken, ProtocolVersion};
 use rmcp::service::{RequestContext, RoleServer};
 
+use crate::access::{Access, Principal};
+
 /// The key under `_meta` that makes a call safe to repeat.
 pub(crate) const IDEMPOTENCY_KEY: &str = "antiphon/idempotency-key";
 
@@ -13,6 +15,7 @@ pub(crate) const IDEMPOTENCY_KEY: &str = "antiphon/idempotency-key";
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) owner: Owner,
+    pub(crate) access: Access,
     /// 2026-07-28 or later: every request stands alone, and the server never sends one.
     pub(crate) modern: bool,
     /// It takes task handles. Never true of a legacy caller, whatever it declares.
@@ -37,11 +40,13 @@ pub(crate) struct Answers {
 }
 
 impl Caller {
-    pub(crate) fn new(owner: Owner, context: &RequestContext<RoleServer>) -> Self {
+    pub(crate) fn new(principal: Principal, context: &RequestContext<RoleServer>) -> Self {
+        let Principal { owner, access } = principal;
         let modern = context.protocol_version().is_some_and(|version| version >= ProtocolVersion::V_2026_07_28);
         let declared = context.client_capabilities().unwrap_or_default();
         Self {
             owner,
+            access,
             modern,
             tasks: modern && declared.supports_tasks(),
             answers: Answers::declared(&declared),

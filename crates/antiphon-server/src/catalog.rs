@@ -1,13 +1,14 @@
 //! What is exposed: the workflows, as MCP tools.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use antiphon_kernel::Plan;
 use rmcp::model::{Tool, ToolAnnotations};
 use serde_json::Value;
 
+use crate::access::Access;
 use crate::handle;
 use crate::pass::Pass;
 use crate::schema;
@@ -33,6 +34,13 @@ pub struct Exposed {
     pub read_only: bool,
     /// When a call of it becomes a task.
     pub task: TaskPolicy,
+}
+
+impl Exposed {
+    /// What scopes call it: an agent by its own name.
+    fn scoped_as(&self) -> &str {
+        self.agent.as_deref().unwrap_or(&self.name)
+    }
 }
 
 /// `[task]` of a workflow.
@@ -93,6 +101,8 @@ pub(crate) struct Snapshot {
     tools: Vec<Tool>,
     instructions: String,
     pass: Option<Arc<Pass>>,
+    /// What parts of it are open to whom.
+    views: Mutex<HashMap<Access, Arc<Snapshot>>>,
 }
 
 impl Catalog {
@@ -135,6 +145,22 @@ impl Catalog {
         self.now().workflows.get(name).cloned()
     }
 
+    /// What a caller sees of it.
+    pub(crate) fn seen_by(&self, access: &Access) -> Arc<Snapshot> {
+        let now = self.now();
+        if access.is_everything() { now } else { now.only(access) }
+    }
+
+    /// What callers mean by the name of a tool or prompt, as scopes name it: several if several servers could have it.
+    pub(crate) fn names_of(&self, name: &str) -> Vec<String> {
+        let now = self.now();
+        match (now.get(name), now.pass()) {
+            (Some(workflow), _) => vec![workflow.scoped_as().to_owned()],
+            (None, Some(pass)) => pass.names_of(name),
+            (None, None) => Vec::new(),
+        }
+    }
+
     pub(crate) fn now(&self) -> Arc<Snapshot> {
         let all = self.all.read().unwrap_or_else(PoisonError::into_inner).clone();
         match &self.agent {
@@ -168,13 +194,25 @@ impl Snapshot {
         let mut tools: Vec<Tool> = by_name.values().map(|workflow| tool(workflow)).collect();
         tools.extend(handle::tools(&names));
         let instructions = instructions(by_name.values());
-        Self { workflows: by_name, tools, instructions, pass: None }
+        Self { workflows: by_name, tools, instructions, pass: None, views: Mutex::default() }
     }
 
     fn passing(self, pass: Option<Arc<Pass>>) -> Self {
         // Without workflows there are no runs to handle.
         let tools = if pass.is_some() && self.workflows.is_empty() { Vec::new() } else { self.tools };
         Self { pass, tools, ..self }
+    }
+
+    /// What this opens of it, as if there were nothing else. Made once for each.
+    fn only(&self, access: &Access) -> Arc<Self> {
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = views.entry(access.clone()).or_insert_with(|| {
+            let open = self.workflows.iter().filter(|(_, workflow)| access.opens(workflow.scoped_as()));
+            let open = open.map(|(name, workflow)| (name.clone(), workflow.clone())).collect();
+            let pass = self.pass.as_ref().map(|pass| pass.only(access)).filter(|pass| !pass.is_empty());
+            Arc::new(Self::of(open).passing(pass.map(Arc::new)))
+        });
+        view.clone()
     }
 
     /// What is passed through, if anything is.

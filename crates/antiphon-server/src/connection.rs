@@ -9,7 +9,7 @@ use antiphon_engine::Owner;
 use http::request::Parts;
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, CancelledNotificationParam,
-    CompleteRequestParams, CompleteResult, CustomRequest, CustomResult, DiscoverResult, ErrorCode,
+    CompleteRequestParams, CompleteResult, CustomRequest, CustomResult, DiscoverResult, ErrorCode, Extensions,
     GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult, Implementation, InitializeRequestParams,
     InitializeResult, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
     PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, RequestId, ServerCapabilities,
@@ -20,8 +20,10 @@ use rmcp::service::{NotificationContext, RequestContext, RoleServer, Subscriptio
 use rmcp::{ErrorData, ServerHandler};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{Access, Principal};
 use crate::call::Call;
 use crate::caller::{Caller, Origin};
+use crate::catalog::Snapshot;
 use crate::control::{self, Control};
 use crate::pass::{self, Pass, Passing, Told};
 use crate::server::Shared;
@@ -50,15 +52,21 @@ impl Connection {
         Self { shared, door, calls: Calls::default(), told: Arc::default() }
     }
 
-    fn caller(&self, context: &RequestContext<RoleServer>) -> Result<Caller, ErrorData> {
-        let owner = match &self.door {
-            Door::Stream { owner, .. } => Some(owner.clone()),
-            Door::Http => context.extensions.get::<Parts>().and_then(|parts| parts.extensions.get::<Owner>()).cloned(),
+    fn principal(&self, extensions: &Extensions) -> Result<Principal, ErrorData> {
+        let principal = match &self.door {
+            Door::Stream { owner, .. } => Some(Principal { owner: owner.clone(), access: Access::everything() }),
+            Door::Http => extensions.get::<Parts>().and_then(|parts| parts.extensions.get::<Principal>()).cloned(),
         };
-        match owner {
-            Some(owner) => Ok(Caller::new(owner, context)),
-            None => Err(ErrorData::internal_error("this request has no owner", None)),
-        }
+        principal.ok_or_else(|| ErrorData::internal_error("this request has no owner", None))
+    }
+
+    fn caller(&self, context: &RequestContext<RoleServer>) -> Result<Caller, ErrorData> {
+        Ok(Caller::new(self.principal(&context.extensions)?, context))
+    }
+
+    /// What there is for whoever sends this.
+    fn seen(&self, extensions: &Extensions) -> Result<Arc<Snapshot>, ErrorData> {
+        Ok(self.shared.catalog.seen_by(&self.principal(extensions)?.access))
     }
 
     /// The caller of a `tasks/…` request. To a legacy caller there are no such methods, whatever it declares.
@@ -67,9 +75,23 @@ impl Connection {
         if caller.modern { Ok(caller) } else { Err(method_not_found(method)) }
     }
 
-    /// What is passed through here; a `method` that is about nothing else is not there without it.
-    fn pass(&self, method: &str) -> Result<Arc<Pass>, ErrorData> {
-        self.shared.catalog.now().pass().cloned().ok_or_else(|| method_not_found(method))
+    /// What is passed through to this caller; a `method` that is about nothing else is not there without it.
+    fn pass(&self, method: &str, caller: &Caller) -> Result<Arc<Pass>, ErrorData> {
+        self.shared.catalog.seen_by(&caller.access).pass().cloned().ok_or_else(|| method_not_found(method))
+    }
+
+    /// What the server is, as far as it shows this much of the catalogue.
+    fn about(&self, now: &Snapshot) -> ServerConfig {
+        let mut capabilities = ServerCapabilities::builder().enable_tools().enable_tasks().build();
+        if let Some(pass) = now.pass() {
+            let passed = pass.capabilities();
+            capabilities.tools = passed.tools.or(capabilities.tools);
+            (capabilities.prompts, capabilities.resources) = (passed.prompts, passed.resources);
+            (capabilities.completions, capabilities.logging) = (passed.completions, passed.logging);
+        }
+        ServerConfig::new(capabilities)
+            .with_server_info(Implementation::new(self.shared.name.clone(), self.shared.version.clone()))
+            .with_instructions(now.instructions())
     }
 
     /// To ask servers what they offer, for this caller.
@@ -90,17 +112,7 @@ impl Connection {
 
 impl ServerHandler for Connection {
     fn get_info(&self) -> ServerConfig {
-        let mut capabilities = ServerCapabilities::builder().enable_tools().enable_tasks().build();
-        let now = self.shared.catalog.now();
-        if let Some(pass) = now.pass() {
-            let passed = pass.capabilities();
-            capabilities.tools = passed.tools.or(capabilities.tools);
-            (capabilities.prompts, capabilities.resources) = (passed.prompts, passed.resources);
-            (capabilities.completions, capabilities.logging) = (passed.completions, passed.logging);
-        }
-        ServerConfig::new(capabilities)
-            .with_server_info(Implementation::new(self.shared.name.clone(), self.shared.version.clone()))
-            .with_instructions(now.instructions())
+        self.about(&self.shared.catalog.now())
     }
 
     async fn initialize(
@@ -108,22 +120,29 @@ impl ServerHandler for Connection {
         request: InitializeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<InitializeResult, ErrorData> {
-        if let Some(pass) = self.shared.catalog.now().pass() {
+        let now = self.seen(&context.extensions)?;
+        if let Some(pass) = now.pass() {
             pass.ready().await;
         }
         context.peer.set_peer_info(request.clone());
-        self.negotiate_initialize(&request)
+        let mut result = self.negotiate_initialize(&request)?;
+        let about = self.about(&now);
+        (result.capabilities, result.instructions) = (about.capabilities, about.instructions);
+        Ok(result)
     }
 
-    async fn discover(&self, _context: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
-        if let Some(pass) = self.shared.catalog.now().pass() {
+    async fn discover(&self, context: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
+        let now = self.seen(&context.extensions)?;
+        if let Some(pass) = now.pass() {
             pass.ready().await;
         }
-        Ok(DiscoverResult::from_server_info(self.supported_protocol_versions().into_owned(), self.get_info()))
+        Ok(DiscoverResult::from_server_info(self.supported_protocol_versions().into_owned(), self.about(&now)))
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
-        if let Some(pass) = self.shared.catalog.now().pass() {
+        if let Ok(now) = self.seen(&context.extensions)
+            && let Some(pass) = now.pass()
+        {
             self.told.tell(Arc::clone(pass), context.peer);
         }
     }
@@ -139,7 +158,7 @@ impl ServerHandler for Connection {
         _page: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let now = self.shared.catalog.now();
+        let now = self.seen(&context.extensions)?;
         let mut list = ListToolsResult::with_all_items(now.tools().to_vec());
         list.ttl_ms = Some(0);
         list.cache_scope = Some(CacheScope::Private);
@@ -160,7 +179,7 @@ impl ServerHandler for Connection {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let caller = self.caller(&context)?;
-        let now = self.shared.catalog.now();
+        let now = self.shared.catalog.seen_by(&caller.access);
         let Some(workflow) = now.get(&params.name) else {
             if let Some(pass) = now.pass()
                 && !now.tools().iter().any(|own| own.name == params.name)
@@ -191,7 +210,7 @@ impl ServerHandler for Connection {
     ) -> Result<GetTaskResult, ErrorData> {
         let caller = self.task_caller("tasks/get", &context)?;
         if pass::is_task(&params.task_id) {
-            return self.pass("tasks/get")?.get_task(&self.passing(&caller, &context), &params.task_id).await;
+            return self.pass("tasks/get", &caller)?.get_task(&self.passing(&caller, &context), &params.task_id).await;
         }
         let task = task::get(&self.shared, &caller, &params.task_id).await?;
         Ok(GetTaskResult::new(task))
@@ -204,7 +223,7 @@ impl ServerHandler for Connection {
     ) -> Result<(), ErrorData> {
         let caller = self.task_caller("tasks/update", &context)?;
         if pass::is_task(&params.task_id) {
-            return self.pass("tasks/update")?.update_task(&self.passing(&caller, &context), params).await;
+            return self.pass("tasks/update", &caller)?.update_task(&self.passing(&caller, &context), params).await;
         }
         task::update(&self.shared, &caller, &params.task_id, params.input_responses).await
     }
@@ -216,7 +235,10 @@ impl ServerHandler for Connection {
     ) -> Result<(), ErrorData> {
         let caller = self.task_caller("tasks/cancel", &context)?;
         if pass::is_task(&params.task_id) {
-            return self.pass("tasks/cancel")?.cancel_task(&self.passing(&caller, &context), &params.task_id).await;
+            return self
+                .pass("tasks/cancel", &caller)?
+                .cancel_task(&self.passing(&caller, &context), &params.task_id)
+                .await;
         }
         task::cancel(&self.shared, &caller, &params.task_id).await
     }
@@ -226,7 +248,7 @@ impl ServerHandler for Connection {
         _page: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
-        match self.shared.catalog.now().pass() {
+        match self.seen(&context.extensions)?.pass() {
             Some(pass) => Ok(pass.list_prompts(&self.cx(&context)?).await),
             None => Ok(ListPromptsResult::default()),
         }
@@ -238,7 +260,7 @@ impl ServerHandler for Connection {
         context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
         let caller = self.caller(&context)?;
-        self.pass("prompts/get")?.get_prompt(&self.passing(&caller, &context), params).await
+        self.pass("prompts/get", &caller)?.get_prompt(&self.passing(&caller, &context), params).await
     }
 
     async fn list_resources(
@@ -246,7 +268,7 @@ impl ServerHandler for Connection {
         _page: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        match self.shared.catalog.now().pass() {
+        match self.seen(&context.extensions)?.pass() {
             Some(pass) => Ok(pass.list_resources(&self.cx(&context)?).await),
             None => Ok(ListResourcesResult::default()),
         }
@@ -257,7 +279,7 @@ impl ServerHandler for Connection {
         _page: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        match self.shared.catalog.now().pass() {
+        match self.seen(&context.extensions)?.pass() {
             Some(pass) => Ok(pass.list_templates(&self.cx(&context)?).await),
             None => Ok(ListResourceTemplatesResult::default()),
         }
@@ -269,7 +291,7 @@ impl ServerHandler for Connection {
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
         let caller = self.caller(&context)?;
-        self.pass("resources/read")?.read_resource(&self.passing(&caller, &context), params).await
+        self.pass("resources/read", &caller)?.read_resource(&self.passing(&caller, &context), params).await
     }
 
     async fn complete(
@@ -278,7 +300,7 @@ impl ServerHandler for Connection {
         context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
         let caller = self.caller(&context)?;
-        match self.shared.catalog.now().pass() {
+        match self.shared.catalog.seen_by(&caller.access).pass() {
             Some(pass) => pass.complete(&self.passing(&caller, &context), params).await,
             None => Ok(CompleteResult::default()),
         }
@@ -293,7 +315,7 @@ impl ServerHandler for Connection {
         if caller.modern {
             return Err(method_not_found("logging/setLevel"));
         }
-        self.pass("logging/setLevel")?;
+        self.pass("logging/setLevel", &caller)?;
         self.told.set_level(params.level);
         Ok(())
     }
@@ -303,15 +325,16 @@ impl ServerHandler for Connection {
         params: SubscribeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.told.watch(&*self.pass("resources/subscribe")?, params.uri, &self.cx(&context)?).await
+        let pass = self.pass("resources/subscribe", &self.caller(&context)?)?;
+        self.told.watch(&pass, params.uri, &self.cx(&context)?).await
     }
 
     async fn unsubscribe(
         &self,
         params: UnsubscribeRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.pass("resources/unsubscribe")?;
+        self.pass("resources/unsubscribe", &self.caller(&context)?)?;
         self.told.unwatch(&params.uri);
         Ok(())
     }
@@ -321,8 +344,9 @@ impl ServerHandler for Connection {
     }
 
     async fn listen(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
-        let cx = self.cx(subscription.request_context())?;
-        self.pass("subscriptions/listen")?.listen(subscription, &cx).await
+        let context = subscription.request_context();
+        let (caller, cx) = (self.caller(context)?, self.cx(context)?);
+        self.pass("subscriptions/listen", &caller)?.listen(subscription, &cx).await
     }
 
     async fn on_custom_request(

@@ -270,7 +270,7 @@ async fn cancel(shared: &Shared, caller: &Caller, args: CancelArgs) -> Result<Ca
 }
 
 async fn start(shared: &Shared, caller: &Caller, args: StartArgs, origin: Origin) -> Result<CallToolResult, Problem> {
-    let Some(workflow) = shared.catalog.get(&args.workflow) else {
+    let Some(workflow) = shared.catalog.seen_by(&caller.access).get(&args.workflow).cloned() else {
         return Err(Problem::Said(format!("no workflow `{}`", args.workflow)));
     };
     let started = shared.start(caller, &workflow, args.input, origin).await?;

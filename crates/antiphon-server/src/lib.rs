@@ -1,6 +1,7 @@
 //! The one MCP server that callers see: workflows as tools, runs as tasks, questions as elicitations, in both of the
 //! protocol's eras, over stdio, sockets and HTTP. The only part that speaks to callers; how steps run is not known here.
 
+mod access;
 mod back;
 mod call;
 mod caller;
@@ -30,7 +31,7 @@ pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 pub use back::{ToolDoor, serve_back};
 pub use catalog::{Catalog, CatalogError, Exposed, RESERVED_NAMES, TaskMode, TaskPolicy};
 pub use control::{Control, ControlError};
-pub use http::{HttpOptions, Token};
+pub use http::{Auth, HttpOptions, Token};
 pub use models::{ModelDoor, ModelRefusal, serve_models};
 pub use pass::{Exposure, Pass, Upstreams};
 pub use server::{Server, ServerOptions};

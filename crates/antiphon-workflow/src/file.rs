@@ -11,7 +11,7 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::keys::OF_FILE;
 use crate::parsed::{File, Tables};
 use crate::read::{self, Context, Item, Table};
-use crate::tables::ServePart;
+use crate::serve::{self, ServePart};
 use crate::template::Names;
 use crate::{shape, step, tables};
 
@@ -53,7 +53,7 @@ pub(crate) fn config(cx: &Context<'_>) -> (Tables, Option<ServePart>) {
     }
     let root = Table::root(cx, &document);
     let tables = tables::read(&root);
-    let serve = root.take("serve").and_then(|item| tables::serve(&item));
+    let serve = root.take("serve").and_then(|item| serve::read(&item));
     root.finish();
     (tables, serve)
 }

@@ -4,6 +4,7 @@
 
 mod agent;
 mod assemble;
+mod auth;
 mod back;
 mod code;
 mod diagnostic;
@@ -23,12 +24,14 @@ mod resolve;
 mod routes;
 mod schema;
 mod secrets;
+mod serve;
 mod shape;
 mod step;
 mod tables;
 mod template;
 mod verbs;
 
+pub use auth::{AuthDef, trustworthy};
 pub use code::{CODES, Code};
 pub use diagnostic::Diagnostic;
 pub use graph::{EdgeKind, StepGraph, StepNode};

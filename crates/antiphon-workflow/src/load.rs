@@ -17,6 +17,7 @@ use crate::project::{Checked, Project, SourceFile, Sources};
 use crate::read::Context;
 use crate::resolve::World;
 use crate::routes::{Party, RouteGraph};
+use crate::serve::ServePart;
 use crate::tables::MODEL_WORDS;
 
 impl Project {
@@ -24,11 +25,18 @@ impl Project {
     pub fn load(sources: &Sources<'_>) -> Checked {
         let mut diagnostics = Vec::new();
         let mut configs = Vec::new();
-        let mut serve = None;
+        let mut serve: Option<ServePart> = None;
         for source in &sources.configs {
             let cx = context(source, sources);
             let (tables, own) = file::config(&cx);
-            serve = serve.or(own);
+            serve = match (serve, own) {
+                // A nearer file may offer something else, but opens no door that one above it guards.
+                (Some(mut near), Some(above)) if near.def.auth.is_none() => {
+                    near.def.auth = above.def.auth;
+                    Some(near)
+                }
+                (near, above) => near.or(above),
+            };
             configs.push(tables);
             diagnostics.extend(cx.into_diagnostics());
         }
@@ -129,7 +137,7 @@ fn unique(files: Vec<Unit>, diagnostics: &mut Vec<Diagnostic>) -> Units {
 }
 
 impl All {
-    /// Looks up the servers whose tools `[serve]` passes through.
+    /// Looks up the servers whose tools `[serve]` passes through, or opens to a scope.
     fn exposed(&mut self, configs: &[Tables], patterns: &[(String, Place)]) {
         let world = World { configs, workflows: BTreeMap::new() };
         for (pattern, place) in patterns {

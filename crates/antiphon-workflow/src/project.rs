@@ -8,6 +8,7 @@ use std::time::Duration;
 use antiphon_kernel::{self as plan, Plan, fits};
 use serde_json::Value;
 
+use crate::auth::AuthDef;
 use crate::diagnostic::Diagnostic;
 use crate::graph::StepGraph;
 use crate::routes::RouteGraph;
@@ -279,6 +280,8 @@ pub struct ServeDef {
     pub expose: Vec<String>,
     /// What their names begin with.
     pub prefix: Prefix,
+    /// Who may come in over HTTP; `None` leaves it to the command line.
+    pub auth: Option<AuthDef>,
 }
 
 impl ServeDef {

@@ -1,20 +1,17 @@
-//! The tables that workflow files and `antiphon.toml` share: `[servers]`, `[models]`, `[limits]`, `[task]`; and `[serve]`.
+//! The tables that workflow files and `antiphon.toml` share: `[servers]`, `[models]`, `[limits]`, `[task]`.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use antiphon_kernel::LimitMode;
-use toml::de::DeValue;
 
 use crate::agent;
 use crate::code::{BAD_NAME, BAD_VALUE, BAD_VARIABLE, MISSING_KEY, OPEN_SECRET, WRONG_VERB};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::env::{self, Piece};
 use crate::parsed::{Defined, LimitsPart, Tables, TaskPart};
-use crate::project::{
-    Consent, ModelDef, Prefix, Price, SamplingGrant, ServeDef, ServerDef, Session, TaskMode, Transport,
-};
+use crate::project::{Consent, ModelDef, Price, SamplingGrant, ServerDef, Session, TaskMode, Transport};
 use crate::read::{Item, Table};
 use crate::secrets::sounds_secret;
 
@@ -237,54 +234,8 @@ fn task(item: &Item<'_>) -> Option<TaskPart> {
     Some(task)
 }
 
-/// `[serve]`, and where its patterns stand.
-pub(crate) struct ServePart {
-    pub(crate) def: ServeDef,
-    pub(crate) patterns: Vec<(String, Place)>,
-}
-
-/// `[serve]`, of an `antiphon.toml`.
-pub(crate) fn serve(item: &Item<'_>) -> Option<ServePart> {
-    let table = item.table()?;
-    let expose =
-        table.take("expose").and_then(|item| item.strings("write `expose = [\"files.*\"]`")).unwrap_or_default();
-    for (pattern, place) in &expose {
-        if !pattern.contains('.') {
-            item.cx.report(
-                Diagnostic::new(BAD_VALUE, place, format!("`{pattern}` names no tool"))
-                    .help("write `SERVER.TOOL`; `*` stands for anything"),
-            );
-        }
-    }
-    let prefix = table.take("prefix").and_then(|item| prefix(&item)).unwrap_or_default();
-    table.finish();
-    let patterns: Vec<_> = expose.into_iter().map(|(pattern, place)| (pattern.to_owned(), place)).collect();
-    let expose = patterns.iter().map(|(pattern, _)| pattern.clone()).collect();
-    Some(ServePart { def: ServeDef { expose, prefix }, patterns })
-}
-
-fn prefix(item: &Item<'_>) -> Option<Prefix> {
-    match item.get() {
-        DeValue::Boolean(true) => Some(Prefix::Server),
-        DeValue::Boolean(false) => Some(Prefix::None),
-        DeValue::String(text) => {
-            let fits = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
-            if text.is_empty() || !text.chars().all(fits) {
-                let help = "use letters, digits, `_`, `-` and `.`; `false` leaves names as they are";
-                item.refuse(BAD_VALUE, format!("names of tools can't begin with `{text}`"), help);
-                return None;
-            }
-            Some(Prefix::Text(text.to_string()))
-        }
-        _ => {
-            item.expected("`true`, `false` or a string", "`true` is `SERVER__`");
-            None
-        }
-    }
-}
-
 /// A text with variables that others may see: a command line, an address.
-fn open(item: &Item<'_>) -> Option<String> {
+pub(crate) fn open(item: &Item<'_>) -> Option<String> {
     let text = item.string()?;
     for piece in pieces(item, text)? {
         if let Piece::Variable { name, default: None } = piece

@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use antiphon_server::{Catalog, CatalogError, Exposed, Exposure, Pass, TaskMode, TaskPolicy};
+use antiphon_server::{Auth, Catalog, CatalogError, Exposed, Exposure, Pass, TaskMode, TaskPolicy};
 use antiphon_workflow::{Checked, Workflow};
+use miette::Report;
 use tokio::time::sleep;
 
 use crate::fault::Fault;
-use crate::project::{Place, shown};
+use crate::late::{Environment, Lent};
+use crate::project::{Place, is_config, shown};
 use crate::world::World;
 
 /// How often served files are looked at for changes.
@@ -35,6 +37,29 @@ impl Served {
         let used = self.workflows.iter().flat_map(|workflow| workflow.servers_used.iter().cloned());
         used.chain(self.passed.iter().map(|passed| passed.server.clone())).collect()
     }
+}
+
+/// Whose tokens callers must show over HTTP, as the projects' own files have it. A file with errors may say so in what can't be
+/// read, so nobody is served over HTTP then.
+pub fn auth(served: &[Served]) -> Result<Option<Auth>, Fault> {
+    let mut found = None;
+    for Served { place, checked, .. } in served {
+        let broken = checked.diagnostics.iter().filter(|one| one.is_error() && is_config(Path::new(one.path())));
+        let broken: Vec<_> = broken.map(|one| Report::new(one.clone())).collect();
+        if !broken.is_empty() {
+            return Err(Fault::check(broken));
+        }
+        let own = checked.project.serve.auth.as_ref();
+        let own = own.map(|def| Environment::of(&place.root, &Lent::default()).auth(def)).transpose()?;
+        match found.replace(own) {
+            Some(other) if Some(&other) != found.as_ref() => {
+                let help = "serve them separately, or say `[serve.auth]` in one antiphon.toml above all of them";
+                return Err(Fault::usage("what is to be served has more than one `[serve.auth]`", help));
+            }
+            _ => {}
+        }
+    }
+    Ok(found.flatten())
 }
 
 /// Loads what these paths name, or of that one agent only. A broken file in a folder is passed over; one that was named is an
@@ -73,6 +98,7 @@ fn passed(checked: &Checked) -> Vec<Exposure> {
         server: server.clone(),
         patterns: serve.of_server(server),
         prefix: serve.prefix.of_server(server),
+        only: None,
     });
     exposed.filter(|exposed| !exposed.patterns.is_empty()).collect()
 }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use antiphon_client::{Consent, ServerConfig, Session, Transport};
 use antiphon_models::{ModelConfig, OpenAiModel, Price};
 use antiphon_router::SamplingPolicy;
+use antiphon_server::Auth;
 use antiphon_workflow::env::{MissingVar, PROJECT_DIR, Variable, expand, model_variables, variables};
-use antiphon_workflow::{self as workflow, ModelDef, Project, ServerDef};
+use antiphon_workflow::{self as workflow, AuthDef, ModelDef, Project, ServerDef, trustworthy};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -129,6 +130,27 @@ impl<'a> Environment<'a> {
             duration: grant.duration,
         });
         grant.unwrap_or_default()
+    }
+
+    /// Whose tokens are taken.
+    pub fn auth(&self, def: &AuthDef) -> Result<Auth, Fault> {
+        let address = |key: &str, text: &str| {
+            let wrong = |why: &dyn fmt::Display| {
+                Fault::usage(
+                    format!("the `{key}` of `[serve.auth]` can't be used: {why}"),
+                    "it is an `https://` address",
+                )
+            };
+            let filled = self.fill(text).map_err(|error| wrong(&error))?;
+            trustworthy(&filled).map_err(|why| wrong(&why)).map(|()| filled)
+        };
+        Ok(Auth {
+            issuer: address("issuer", &def.issuer)?,
+            audience: address("audience", &def.audience)?,
+            jwks: def.jwks.as_deref().map(|jwks| address("jwks", jwks)).transpose()?,
+            required_scopes: def.required_scopes.clone(),
+            scopes: def.scopes.clone(),
+        })
     }
 
     fn fill(&self, text: &str) -> Result<String, MissingVar> {

@@ -7,7 +7,9 @@ use http::header::{CONNECTION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use rmcp::model::{ClientJsonRpcMessage, ErrorCode};
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::MAX_MESSAGE_BYTES;
 use crate::lines::{refusal, too_long, unreadable};
@@ -39,6 +41,36 @@ pub(super) fn explain(response: Response, body: &[u8]) -> Response {
             let nothing_known = || refusal(None, ErrorCode::INVALID_REQUEST, "this is not a JSON-RPC message");
             refused(StatusCode::BAD_REQUEST, &unreadable(body).unwrap_or_else(nothing_known))
         }
+    }
+}
+
+/// A request that names something; of its arguments, which may be long, nothing is read but where they end.
+#[derive(Deserialize)]
+struct Named<'a> {
+    method: String,
+    #[serde(borrow)]
+    params: NamedParams<'a>,
+}
+
+#[derive(Deserialize)]
+struct NamedParams<'a> {
+    name: String,
+    #[serde(borrow)]
+    arguments: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Started {
+    workflow: String,
+}
+
+/// The tool or prompt that a message is about, by the name that callers use; of `run_start`, the workflow.
+pub(super) fn called(body: &[u8]) -> Option<String> {
+    let Named { method, params: NamedParams { name, arguments } } = serde_json::from_slice(body).ok()?;
+    match (method.as_str(), name.as_str()) {
+        ("tools/call", "run_start") => Some(serde_json::from_str::<Started>(arguments?.get()).ok()?.workflow),
+        ("tools/call" | "prompts/get", _) => Some(name),
+        _ => None,
     }
 }
 
@@ -79,4 +111,22 @@ fn missing_name(headers: &HeaderMap, body: &[u8]) -> Option<HeaderValue> {
     }
     let body: Value = serde_json::from_slice(body).ok()?;
     body.pointer("/params/taskId")?.as_str()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_says_what_it_calls() {
+        let of = |body: &str| called(body.as_bytes());
+        let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"workflow":7}}}"#;
+        assert_eq!(of(call).as_deref(), Some("a"));
+        assert_eq!(of(&call.replace("\"a\"", "\"run_start\"")), None, "that is for whoever reads its arguments");
+        assert_eq!(of(&call.replace("\"a\"", "\"run_start\"").replace('7', "\"b\"")).as_deref(), Some("b"));
+        assert_eq!(of(r#"{"method":"prompts/get","params":{"name":"p"}}"#).as_deref(), Some("p"));
+        assert_eq!(of(r#"{"method":"tasks/get","params":{"name":"p"}}"#), None);
+        assert_eq!(of(r#"{"method":"tools/list"}"#), None);
+        assert_eq!(of("nothing"), None);
+    }
 }

@@ -30,6 +30,7 @@ use self::known::Knowledge;
 pub(crate) use self::park::Parking;
 pub(crate) use self::request::Passing;
 pub(crate) use self::task::is_ours as is_task;
+use crate::access::Access;
 
 /// How long a server that does not answer may hold up those who ask what there is.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -63,6 +64,8 @@ pub struct Exposure {
     pub patterns: Vec<String>,
     /// What their names begin with; empty if they stay as they are.
     pub prefix: String,
+    /// Of all that, only what one of these patterns fits, too; `None` is all of it.
+    pub only: Option<Vec<String>>,
 }
 
 /// What is passed through.
@@ -87,6 +90,14 @@ impl Pass {
     /// Whether nothing is.
     pub fn is_empty(&self) -> bool {
         self.exposures.is_empty()
+    }
+
+    /// What this opens of it.
+    pub(crate) fn only(&self, access: &Access) -> Self {
+        let open =
+            self.exposures.iter().map(|whole| Exposure { only: access.of_server(&whole.server), ..whole.clone() });
+        let open = open.filter(|exposure| exposure.only.as_ref().is_none_or(|only| !only.is_empty()));
+        Self::new(self.upstreams.clone(), open.collect())
     }
 
     /// What all servers together can. One that has not been there yet may be able to do anything.

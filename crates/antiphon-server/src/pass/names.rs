@@ -18,11 +18,13 @@ pub(super) struct Own {
 impl Exposure {
     /// Passed through whole, with what has no name that patterns could fit.
     pub(super) fn whole(&self) -> bool {
-        self.patterns.iter().any(|pattern| pattern == "*")
+        let whole = |patterns: &[String]| patterns.iter().any(|pattern| pattern == "*");
+        whole(&self.patterns) && self.only.as_deref().is_none_or(whole)
     }
 
     pub(super) fn passes(&self, own: &str) -> bool {
-        self.patterns.iter().any(|pattern| fits(pattern, own))
+        let passes = |patterns: &[String]| patterns.iter().any(|pattern| fits(pattern, own));
+        passes(&self.patterns) && self.only.as_deref().is_none_or(passes)
     }
 
     /// The name that callers use.
@@ -110,6 +112,13 @@ impl Pass {
         }
     }
 
+    /// What a tool or prompt of this name may be, as `SERVER.NAME`.
+    pub(crate) fn names_of(&self, outward: &str) -> Vec<String> {
+        let servers = self.exposures.iter();
+        let own = servers.filter_map(|exposure| Some(format!("{}.{}", exposure.server, exposure.inward(outward)?)));
+        own.collect()
+    }
+
     fn candidates(&self, outward: &str) -> Vec<usize> {
         (0..self.exposures.len()).filter(|at| self.exposures[*at].inward(outward).is_some()).collect()
     }
@@ -149,6 +158,7 @@ mod tests {
             server: "my_files".into(),
             patterns: patterns.iter().map(|pattern| (*pattern).to_owned()).collect(),
             prefix: prefix.into(),
+            only: None,
         };
         let prefixed = exposure("my_files__", &["read_*"]);
         assert_eq!(prefixed.outward("read_it"), "my_files__read_it");
@@ -160,6 +170,9 @@ mod tests {
         assert_eq!(plain.inward("read_it"), Some("read_it"));
         assert!(plain.whole());
         assert_eq!(plain.mark(), "my-files+");
+        let scoped = Exposure { only: Some(vec!["read_*".to_owned()]), ..plain };
+        assert_eq!((scoped.inward("read_it"), scoped.inward("write_it")), (Some("read_it"), None));
+        assert!(!scoped.whole());
     }
 
     #[test]

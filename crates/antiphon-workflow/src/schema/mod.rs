@@ -3,6 +3,7 @@
 #![expect(dead_code, reason = "these types describe the files; the reader walks the TOML itself")]
 
 mod agent;
+mod serve;
 mod step;
 mod tables;
 mod workflow;

@@ -6,8 +6,9 @@ use schemars::JsonSchema;
 use serde_json::Value;
 
 use super::agent::Agent;
+use super::serve::Serve;
 use super::step::{Shape, Step};
-use super::tables::{Limits, Model, Serve, Server, Task};
+use super::tables::{Limits, Model, Server, Task};
 
 /// An Antiphon workflow: a graph of steps, served as one MCP tool.
 #[derive(JsonSchema)]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use antiphon_server::{HttpOptions, Token};
+use antiphon_server::{Auth, HttpOptions, Token};
 use clap::{Args, ValueEnum};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -83,11 +83,12 @@ pub async fn serve(args: ServeArgs) -> Result<Exit, Fault> {
             .map(|path| Place::of(path).map(|place| place.file.unwrap_or(place.folder)))
             .collect::<Result<_, _>>()?,
     };
+    let served = exposed::load(&paths, args.agent.as_deref())?;
     let http = match args.transport {
-        Transport::Http => Some(args.http.options()?),
+        Transport::Http => Some(args.http.options(exposed::auth(&served)?)?),
         Transport::Stdio => None,
     };
-    let (store, attach) = agreed(paths, &args)?;
+    let (store, attach) = agreed(&served, paths, &args)?;
     let stopping = CancellationToken::new();
     let mut door = Door::new(store, attach.clone(), stopping.clone());
     let (served, told) = {
@@ -111,8 +112,7 @@ pub async fn serve(args: ServeArgs) -> Result<Exit, Fault> {
 }
 
 /// Where the runs are, and what is served, once its commands are agreed to.
-fn agreed(paths: Vec<PathBuf>, args: &ServeArgs) -> Result<(Store, Attach), Fault> {
-    let served = exposed::load(&paths, args.agent.as_deref())?;
+fn agreed(served: &[Served], paths: Vec<PathBuf>, args: &ServeArgs) -> Result<(Store, Attach), Fault> {
     let Some(first) = served.first().map(|served| served.place.clone()) else {
         return Err(Fault::usage("there is nothing to serve", "name a workflow file, or a folder of them"));
     };
@@ -129,7 +129,7 @@ fn agreed(paths: Vec<PathBuf>, args: &ServeArgs) -> Result<(Store, Attach), Faul
     store.create()?;
     let mut lines = Vec::new();
     let mut lent = Lent::default();
-    for one in &served {
+    for one in served {
         let Served { checked, workflows, .. } = one;
         let servers = one.servers();
         let models = workflows.iter().flat_map(|workflow| workflow.models_used.iter().cloned()).collect();
@@ -171,17 +171,23 @@ async fn over_http(door: &mut Door, attach: &Attach, args: &HttpArgs, options: H
 }
 
 impl HttpArgs {
-    fn options(&self) -> Result<HttpOptions, Fault> {
+    fn options(&self, auth: Option<Auth>) -> Result<HttpOptions, Fault> {
         let mut options = HttpOptions::default();
         options.allowed_hosts.extend(self.hosts.iter().cloned());
         options.allowed_origins.extend(self.origins.iter().cloned());
         options.strict = self.strict;
         options.tokens = self.tokens.iter().map(|token| named_token(token)).collect::<Result<_, _>>()?;
+        if let Some(auth) = &auth {
+            // The name by which callers know us, whatever stands before us.
+            let name = auth.audience.split('/').nth(2).map(str::to_owned);
+            options.allowed_hosts.extend(name);
+        }
+        options.auth = auth;
         if !self.host.is_loopback() {
-            if options.tokens.is_empty() {
+            if options.tokens.is_empty() && options.auth.is_none() {
                 return Err(Fault::usage(
                     format!("{} can be reached from other machines", self.host),
-                    "ask for a token: --token NAME=ENV",
+                    "ask for a token: --token NAME=ENV, or [serve.auth] in antiphon.toml",
                 ));
             }
             if !self.host.is_unspecified() {
