@@ -5,6 +5,7 @@
 //! thread of its own, one request at a time, askers in turn ([`on_behalf_of`]).
 
 mod asker;
+mod attention;
 mod catalogue;
 mod engine;
 mod fused;

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use candle_core::quantized::QTensor;
 use candle_core::{Device, Result, Tensor, bail};
-use candle_nn::attention::{AttnMask, flash_attn};
 use candle_nn::ops::rms_norm;
 use candle_nn::rotary_emb::{rope_i, rope_thd};
 
+use crate::attention;
 use crate::fused::{causal_softmax, gated};
 use crate::kv::Kv;
 use crate::linear::Linear;
@@ -174,17 +174,10 @@ impl Network {
         let key = place(&key, kv_heads, block.key_norm.as_ref())?;
         let (keys, values) = kv.put(layer, &key, &value.reshape((count, kv_heads, width))?)?;
         let taken = match count {
-            1 => self.attend_one(&query, &keys, &values)?,
+            1 => attention::of_one(&query, &keys, &values, self.shape.scale())?,
             _ => self.attend_many(&query, &keys, &values)?,
         };
         block.output.apply(&taken.reshape((count, heads * width))?)
-    }
-
-    /// The attention of one token: candle's kernel goes over the keys once.
-    fn attend_one(&self, query: &Tensor, keys: &Tensor, values: &Tensor) -> Result<Tensor> {
-        let before = AttnMask::Causal { kv_offset: keys.dim(0)? - 1 };
-        let (query, keys, values) = (query.unsqueeze(0)?, keys.unsqueeze(0)?, values.unsqueeze(0)?);
-        flash_attn::<f32>(&query, &keys, &values, self.shape.scale(), before, None, None)
     }
 
     /// The attention of many tokens: two products of matrices for each key head, with the heads that share it as rows of

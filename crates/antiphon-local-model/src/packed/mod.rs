@@ -106,6 +106,16 @@ pub(crate) fn multiply(matrices: &[&Packed], vectors: &[f32]) -> Vec<Vec<f32>> {
     }
 }
 
+/// Does work with the widest instructions that this processor has. What is to use them must be inlined into it.
+#[inline(always)]
+pub(crate) fn widest<R>(work: impl FnOnce() -> R) -> R {
+    match (Wide::try_new(), Narrow::try_new()) {
+        (Some(lanes), _) => lanes.run(work),
+        (_, Some(lanes)) => lanes.run(work),
+        (None, None) => work(),
+    }
+}
+
 /// `T` vectors at a time, as many as there are registers for.
 fn multiply_with<L: Lanes, const T: usize>(lanes: L, matrices: &[&Packed], vectors: &[f32]) -> Vec<Vec<f32>> {
     let width = matrices.first().map_or(1, |matrix| matrix.width);
