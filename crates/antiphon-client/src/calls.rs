@@ -1,7 +1,7 @@
 //! Calls in flight, and what a server sends about them.
 #![expect(deprecated, reason = "MCP deprecates sampling, roots and logging, and servers use them")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,9 +21,10 @@ use tokio::sync::{Notify, broadcast, mpsc};
 use crate::call::{Answering, CREATE_MESSAGE, CallContext, ELICIT, LIST_ROOTS, Progress, Refused};
 use crate::change::Change;
 use crate::config::ServerConfig;
-use crate::http;
 use crate::wire::number;
 
+/// So many messages are kept whose calls are not known, or not any more.
+const MAX_EARLY: usize = 64;
 /// As clients spell "the user said no".
 const REFUSED: i32 = -1;
 
@@ -31,6 +32,9 @@ const REFUSED: i32 = -1;
 #[derive(Debug)]
 pub(crate) struct Calls {
     in_flight: Mutex<BTreeMap<i64, InFlight>>,
+    /// What came before its call was known here, the latest first: over HTTP a server may answer faster than rmcp says that it has
+    /// sent the request. Locked after `in_flight`.
+    early: Mutex<VecDeque<(Mark, CallEvent)>>,
     tools_changed: AtomicU64,
     /// How many tasks have been attended to.
     tasks: AtomicI64,
@@ -101,6 +105,13 @@ impl Serving {
     }
 }
 
+/// To which call an early message belongs.
+#[derive(Debug, PartialEq)]
+enum Mark {
+    Token(ProgressToken),
+    Request(i64),
+}
+
 /// What reaches a call before its answer, beside questions.
 #[derive(Debug)]
 pub(crate) enum CallEvent {
@@ -135,7 +146,13 @@ impl Default for Calls {
 
 impl Calls {
     pub(crate) fn new(changes: broadcast::Sender<Change>) -> Self {
-        Self { in_flight: Mutex::default(), tools_changed: AtomicU64::new(0), tasks: AtomicI64::new(0), changes }
+        Self {
+            in_flight: Mutex::default(),
+            early: Mutex::default(),
+            tools_changed: AtomicU64::new(0),
+            tasks: AtomicI64::new(0),
+            changes,
+        }
     }
 
     /// The server has told of a change.
@@ -159,8 +176,18 @@ impl Calls {
 
     fn join(self: &Arc<Self>, id: i64, token: Option<ProgressToken>, run: Option<Arc<str>>, serving: Serving) -> Entry {
         let (sender, events) = mpsc::unbounded_channel();
-        let call = InFlight { token, run, events: sender, serving: serving.clone() };
-        self.in_flight().insert(id, call);
+        let mut in_flight = self.in_flight();
+        let mut early = self.early();
+        if !early.is_empty() {
+            let own = |mark: &Mark| {
+                matches!(mark, Mark::Token(of) if Some(of) == token.as_ref()) || *mark == Mark::Request(id)
+            };
+            let (own, others): (Vec<_>, Vec<_>) = early.drain(..).partition(|(mark, _)| own(mark));
+            *early = others.into();
+            own.into_iter().rev().for_each(|(_, event)| drop(sender.send(event)));
+        }
+        in_flight.insert(id, InFlight { token, run, events: sender, serving: serving.clone() });
+        drop((early, in_flight));
         Entry { calls: Arc::clone(self), id, events, serving }
     }
 
@@ -174,16 +201,30 @@ impl Calls {
         self.tools_changed.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Keeps what came before the call was known.
+    fn keep(&self, mark: Mark, event: CallEvent) {
+        let mut early = self.early();
+        early.truncate(MAX_EARLY - 1);
+        early.push_front((mark, event));
+    }
+
+    fn early(&self) -> MutexGuard<'_, VecDeque<(Mark, CallEvent)>> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn in_flight(&self) -> MutexGuard<'_, BTreeMap<i64, InFlight>> {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn progress(&self, progress: ProgressNotificationParam) {
+    /// Gives progress to the call that it is of.
+    pub(crate) fn progress(&self, progress: ProgressNotificationParam) {
         let in_flight = self.in_flight();
-        if let Some(call) = in_flight.values().find(|call| call.token.as_ref() == Some(&progress.progress_token)) {
-            let ProgressNotificationParam { progress, total, message, .. } = progress;
+        let ProgressNotificationParam { progress_token, progress, total, message, .. } = progress;
+        let event = CallEvent::Progress(Progress { progress, total, message });
+        match in_flight.values().find(|call| call.token.as_ref() == Some(&progress_token)) {
             // The call may have ended just now.
-            let _ = call.events.send(CallEvent::Progress(Progress { progress, total, message }));
+            Some(call) => drop(call.events.send(event)),
+            None => self.keep(Mark::Token(progress_token), event),
         }
     }
 
@@ -216,15 +257,17 @@ impl Calls {
 
     /// Gives a log message to the call that it belongs to: the one that it was marked with (see `http.rs`), else the only one, or
     /// the likeliest if all are of one run.
-    fn log(&self, id: Option<i64>, message: LoggingMessageNotificationParam) {
+    pub(crate) fn log(&self, id: Option<i64>, message: LoggingMessageNotificationParam) {
         let in_flight = self.in_flight();
         let call = match id {
             Some(id) => in_flight.get(&id),
             None => likeliest(&in_flight).and_then(|id| in_flight.get(&id)),
         };
-        if let Some(call) = call {
+        match (call, id) {
             // The call may have ended just now.
-            let _ = call.events.send(CallEvent::Log(message));
+            (Some(call), _) => drop(call.events.send(CallEvent::Log(message))),
+            (None, Some(id)) => self.keep(Mark::Request(id), CallEvent::Log(message)),
+            (None, None) => {}
         }
     }
 
@@ -368,23 +411,6 @@ impl ClientHandler for Handler {
             _ => return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None)),
         };
         self.ask(&context, method, request.params.unwrap_or_default()).await.map(CustomResult::new)
-    }
-
-    async fn on_progress(&self, mut params: ProgressNotificationParam, _context: NotificationContext<RoleClient>) {
-        params.message = params.message.map(|message| self.config.redact(&message).into_owned());
-        self.calls.progress(params);
-    }
-
-    async fn on_logging_message(
-        &self,
-        mut params: LoggingMessageNotificationParam,
-        context: NotificationContext<RoleClient>,
-    ) {
-        self.config.redact_all(&mut params.data);
-        let mut meta = params.meta.take().unwrap_or(context.meta);
-        let request = meta.0.0.shift_remove(http::REQUEST).and_then(|id| id.as_i64());
-        params.meta = Some(meta).filter(|meta| !meta.0.0.is_empty());
-        self.calls.log(request, params);
     }
 
     async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {

@@ -86,10 +86,7 @@ impl Connection {
             }
             silence.as_mut().reset(Instant::now() + self.config.timeout);
         };
-        // What the server has said before its answer may still be on its way here.
-        if cx.on_behalf.is_some() {
-            tokio::task::yield_now().await;
-        }
+        // What the server has said before its answer.
         while let Ok(event) = entry.events.try_recv() {
             hear(cx, event);
         }
@@ -126,7 +123,7 @@ impl Connection {
             }
             (Some(Err(ServiceError::TransportSend(error))), fate) => match http::error_in(&error) {
                 Some(error) => {
-                    let (kind, acted, message) = http::explain(error);
+                    let (kind, acted, message) = http::explain(error, &self.config);
                     self.error(kind, &message).in_doubt_if(acted && fate == Fate::Sent)
                 }
                 None => self.lost(fate).await,

@@ -436,7 +436,17 @@ impl Calling {
                     }),
                 },
                 Some(()) = pushed.next(), if !pushed.is_empty() => {}
-                result = &mut self.done => return result.map(Some).map_err(refusal),
+                result = &mut self.done => {
+                    // What the server said just before, and was heard in the same moment.
+                    while let Ok(happening) = self.happenings.try_recv() {
+                        match happening {
+                            Happening::Progress(progress) => passing.report(progress).await,
+                            Happening::Log(message) => passing.log(message).await,
+                            Happening::Question(..) => {}
+                        }
+                    }
+                    return result.map(Some).map_err(refusal);
+                }
                 () = passing.context.ct.cancelled(), if self.parkable => {
                     return Err(ErrorData::internal_error("the caller cancelled the call", None));
                 }
