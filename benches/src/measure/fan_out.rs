@@ -17,7 +17,7 @@ const WARM_UP: usize = 3;
 pub async fn measure(lab: &Lab) -> Result<Vec<Figure>, Error> {
     let (_tools, url) = lab.http().await?;
     let hand = Hand::http(&url).await?;
-    let transport = Transport::Http { url: url.clone(), headers: Vec::new() };
+    let transport = Transport::Http { url: url.clone(), headers: Vec::new(), auth: None };
     let fan_out = workflow(&url);
     let ours = Ours::open(&lab.path("fan-out.db"), router(transport), &fan_out)?;
     let served = lab.host(&lab.project("fan-out", &fan_out)?)?;

@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
+use crate::auth::Auth;
 use crate::back::WayBack;
 
 /// One server.
@@ -76,30 +78,53 @@ impl ServerConfig {
 
     /// The text without the secrets that this server was given, should it repeat one of them.
     pub(crate) fn redact<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        /// Shorter values are words rather than secrets, and hiding them would garble every message.
-        const SHORTEST: usize = 6;
-        let mut text = Cow::Borrowed(text);
-        for secret in self.secrets.iter().map(SecretString::expose_secret).filter(|secret| secret.len() >= SHORTEST) {
-            if text.contains(secret) {
-                text = Cow::Owned(text.replace(secret, "***"));
-            }
+        hidden(text, &self.given())
+    }
+
+    /// Whether it was given anything that must not be heard from it.
+    pub(crate) fn has_secrets(&self) -> bool {
+        !self.secrets.is_empty() || self.transport.auth().is_some()
+    }
+
+    /// What it was given, with the token that it was shown last.
+    fn given(&self) -> Cow<'_, [SecretString]> {
+        match self.transport.auth().and_then(|auth| auth.last()) {
+            None => Cow::Borrowed(&self.secrets),
+            Some(token) => Cow::Owned(self.secrets.iter().cloned().chain([token]).collect()),
         }
-        text
     }
 
     /// Likewise for all texts in a value.
     pub(crate) fn redact_all(&self, value: &mut Value) {
-        match value {
-            _ if self.secrets.is_empty() => {}
-            Value::String(text) => {
-                if let Cow::Owned(redacted) = self.redact(text) {
-                    *text = redacted;
-                }
-            }
-            Value::Array(items) => items.iter_mut().for_each(|item| self.redact_all(item)),
-            Value::Object(fields) => fields.values_mut().for_each(|field| self.redact_all(field)),
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        let given = self.given();
+        if !given.is_empty() {
+            hide_all(value, &given);
         }
+    }
+}
+
+fn hidden<'a>(text: &'a str, secrets: &[SecretString]) -> Cow<'a, str> {
+    /// Shorter values are words rather than secrets, and hiding them would garble every message.
+    const SHORTEST: usize = 6;
+    let mut text = Cow::Borrowed(text);
+    for secret in secrets.iter().map(SecretString::expose_secret).filter(|secret| secret.len() >= SHORTEST) {
+        if text.contains(secret) {
+            text = Cow::Owned(text.replace(secret, "***"));
+        }
+    }
+    text
+}
+
+fn hide_all(value: &mut Value, secrets: &[SecretString]) {
+    match value {
+        Value::String(text) => {
+            if let Cow::Owned(redacted) = hidden(text, secrets) {
+                *text = redacted;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| hide_all(item, secrets)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| hide_all(field, secrets)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -123,6 +148,8 @@ pub enum Transport {
         url: String,
         /// Sent with every request.
         headers: Vec<(String, SecretString)>,
+        /// Where its token comes from, if it wants one.
+        auth: Option<Arc<Auth>>,
     },
 }
 
@@ -136,10 +163,22 @@ impl Transport {
                 Self::Stdio { command, args, env, cwd },
                 Self::Stdio { command: command_2, args: args_2, env: env_2, cwd: cwd_2 },
             ) => command == command_2 && args == args_2 && cwd == cwd_2 && same(env, env_2),
-            (Self::Http { url, headers }, Self::Http { url: url_2, headers: headers_2 }) => {
-                url == url_2 && same(headers, headers_2)
+            (Self::Http { url, headers, auth }, Self::Http { url: url_2, headers: headers_2, auth: auth_2 }) => {
+                let same_auth = match (auth, auth_2) {
+                    (Some(auth), Some(other)) => auth.same_as(other),
+                    (auth, other) => auth.is_none() && other.is_none(),
+                };
+                url == url_2 && same(headers, headers_2) && same_auth
             }
             _ => false,
+        }
+    }
+
+    /// Where the server's token comes from, if it wants one.
+    pub(crate) fn auth(&self) -> Option<&Arc<Auth>> {
+        match self {
+            Self::Http { auth, .. } => auth.as_ref(),
+            Self::Stdio { .. } => None,
         }
     }
 }
@@ -254,7 +293,7 @@ mod tests {
     #[test]
     fn secrets_do_not_come_back() {
         let mut config =
-            ServerConfig::new("x", Transport::Http { url: "http://localhost".into(), headers: Vec::new() });
+            ServerConfig::new("x", Transport::Http { url: "http://localhost".into(), headers: Vec::new(), auth: None });
         config.secrets = vec!["s3cr3t-t0ken".into(), "abc".into()];
         assert_eq!(config.redact("bad token s3cr3t-t0ken!"), "bad token ***!");
         let mut value = json!({ "a": ["Bearer s3cr3t-t0ken", "abc", 1], "b": { "c": "s3cr3t-t0ken" } });

@@ -12,6 +12,7 @@ use rmcp::model::{ClientCapabilities, ProtocolVersion, ServerCapabilities, Subsc
 use rmcp::service::{
     ClientInitializeError, ClientLifecycleMode, Peer, RoleClient, ServiceError, serve_client_with_lifecycle_and_ct,
 };
+use rmcp::transport::worker::WorkerTransport;
 use tokio::sync::{OnceCell, broadcast};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
@@ -24,6 +25,7 @@ use crate::change::{Change, change};
 use crate::config::{Limits, ServerConfig, Transport};
 use crate::error::{ClientError, ErrorKind};
 use crate::forward::LogLevel;
+use crate::heard::Heard;
 use crate::http;
 use crate::stdio::{Pipe, Process, is_modern};
 use crate::wire::Wire;
@@ -155,28 +157,31 @@ impl Connection {
                 process = Some(child);
                 // Where there is something to find out, the pipe does it.
                 let mode = if way == Way::Discover { discover() } else { ClientLifecycleMode::Initialize };
-                serve_client_with_lifecycle_and_ct(handler, pipe, mode, stop.clone()).boxed()
+                serve_client_with_lifecycle_and_ct(handler, Heard::new(pipe, config, &calls), mode, stop.clone())
+                    .boxed()
             }
-            Transport::Http { url, headers } => {
-                let http = http::transport(config, url, headers, &wire).map_err(impossible)?;
+            Transport::Http { url, headers, auth } => {
+                let http = http::transport(config, url, headers, auth.clone(), &wire).map_err(impossible)?;
+                let http = WorkerTransport::spawn(http);
                 let mode = match way {
                     Way::Inquire => inquire(),
                     Way::Discover => discover(),
                     Way::Initialize => ClientLifecycleMode::Initialize,
                 };
-                serve_client_with_lifecycle_and_ct(handler, http, mode, stop.clone()).boxed()
+                serve_client_with_lifecycle_and_ct(handler, Heard::new(http, config, &calls), mode, stop.clone())
+                    .boxed()
             }
         };
         let running = match patiently(opening, config, process.as_ref(), deadline).await {
             Ok(Ok(running)) => running,
             Ok(Err(error)) => {
-                let (kind, why) = refused(&error);
+                let (kind, why) = refused(&error, config);
                 let fate = match &process {
                     Some(process) if hung_up(&error) => wire.fault().or(process.obituary(OBITUARY_PATIENCE).await),
                     _ => None,
                 };
                 let why = fate.map_or(why, |fate| format!("it {fate}"));
-                return Err(fail(kind, format!("did not start: {why}"), instead(way, &error)));
+                return Err(fail(kind, format!("did not start: {why}"), instead(way, &error, config)));
             }
             Err(limit) => {
                 let words = process.as_ref().map(Process::last_words).filter(|words| !words.is_empty());
@@ -362,11 +367,11 @@ fn hung_up(error: &ClientInitializeError) -> bool {
 }
 
 /// How else to greet a server that one way of greeting has not reached.
-fn instead(way: Way, error: &ClientInitializeError) -> Option<Way> {
+fn instead(way: Way, error: &ClientInitializeError, config: &ServerConfig) -> Option<Way> {
     match error {
         // Wrong credentials are wrong in every way.
         ClientInitializeError::TransportError { error, .. }
-            if http::error_in(error).is_some_and(|error| !http::explain(error).1) =>
+            if http::error_in(error).is_some_and(|error| !http::explain(error, config).1) =>
         {
             None
         }
@@ -384,11 +389,11 @@ fn instead(way: Way, error: &ClientInitializeError) -> Option<Way> {
 }
 
 /// What a failed handshake means: its kind, and an account for people.
-fn refused(error: &ClientInitializeError) -> (ErrorKind, String) {
+fn refused(error: &ClientInitializeError, config: &ServerConfig) -> (ErrorKind, String) {
     match error {
         ClientInitializeError::TransportError { error, .. } => match http::error_in(error) {
             Some(error) => {
-                let (kind, _, message) = http::explain(error);
+                let (kind, _, message) = http::explain(error, config);
                 (kind, format!("it {message}"))
             }
             None => (ErrorKind::Unavailable, error.to_string()),
@@ -397,7 +402,7 @@ fn refused(error: &ClientInitializeError) -> (ErrorKind, String) {
             ErrorKind::Unavailable,
             format!("it answered the handshake with error {}: {}", error.code.0, error.message),
         ),
-        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => refused(fallback),
+        ClientInitializeError::LegacyFallbackFailed { fallback, .. } => refused(fallback, config),
         error => (ErrorKind::Unavailable, error.to_string()),
     }
 }

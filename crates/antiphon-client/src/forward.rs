@@ -100,7 +100,7 @@ impl Client {
         }
         let result = result?;
         connection.served();
-        if connection.config.secrets.is_empty() {
+        if !connection.config.has_secrets() {
             return Ok(result);
         }
         let value = connection.value(result)?;

@@ -20,6 +20,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use sse_stream::Sse;
 
+use crate::auth::{self, Auth};
 use crate::config::ServerConfig;
 use crate::error::ErrorKind;
 use crate::wire::{Wire, number};
@@ -37,6 +38,7 @@ pub(crate) const REQUEST: &str = "antiphon/request";
 #[derive(Clone)]
 pub(crate) struct WatchedHttp {
     client: reqwest::Client,
+    auth: Option<Arc<Auth>>,
     wire: Arc<Wire>,
 }
 
@@ -48,6 +50,7 @@ pub(crate) fn transport(
     config: &ServerConfig,
     url: &str,
     headers: &[(String, SecretString)],
+    auth: Option<Arc<Auth>>,
     wire: &Arc<Wire>,
 ) -> Result<StreamableHttpClientWorker<WatchedHttp>, String> {
     let parsed = reqwest::Url::parse(url).map_err(|error| format!("has the URL `{url}`, which is not one: {error}"))?;
@@ -76,7 +79,7 @@ pub(crate) fn transport(
         value.set_sensitive(true);
         transport.custom_headers.insert(header, value);
     }
-    Ok(StreamableHttpClientWorker::new(WatchedHttp { client, wire: Arc::clone(wire) }, transport))
+    Ok(StreamableHttpClientWorker::new(WatchedHttp { client, auth, wire: Arc::clone(wire) }, transport))
 }
 
 /// Follows redirects on the same host, such as from `/mcp` to `/mcp/`. Elsewhere our headers are nobody's business.
@@ -128,7 +131,8 @@ impl StreamableHttpClient for WatchedHttp {
         auth_header: Option<String>,
         custom_headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<StreamableHttpPostResponse, StreamableHttpError<Self::Error>> {
-        self.client.post_message(uri, message, session_id, auth_header, custom_headers).await
+        let most = StreamableHttpClientTransportConfig::default().max_sse_event_size;
+        self.post_message_with_max_sse_event_size(uri, message, session_id, auth_header, custom_headers, most).await
     }
 
     async fn post_message_with_max_sse_event_size(
@@ -147,17 +151,21 @@ impl StreamableHttpClient for WatchedHttp {
         if let Some(id) = id {
             self.wire.sending(id);
         }
-        let response = self
-            .client
-            .post_message_with_max_sse_event_size(
+        let post = |message, token| {
+            let (uri, session_id, headers) = (Arc::clone(&uri), session_id.clone(), custom_headers.clone());
+            self.client.post_message_with_max_sse_event_size(
                 uri,
                 message,
                 session_id,
-                auth_header,
-                custom_headers,
+                token,
+                headers,
                 max_sse_event_size,
             )
-            .await;
+        };
+        let response = match &self.auth {
+            None => post(message, auth_header).await,
+            Some(auth) => auth.with(|token| post(message.clone(), token)).await,
+        };
         match (response, id) {
             (Ok(StreamableHttpPostResponse::Sse(events, session)), Some(id)) => {
                 let this = self.clone();
@@ -181,7 +189,13 @@ impl StreamableHttpClient for WatchedHttp {
         auth_header: Option<String>,
         custom_headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<(), StreamableHttpError<Self::Error>> {
-        self.client.delete_session(uri, session_id, auth_header, custom_headers).await
+        let delete = |token| {
+            self.client.delete_session(Arc::clone(&uri), Arc::clone(&session_id), token, custom_headers.clone())
+        };
+        match &self.auth {
+            None => delete(auth_header).await,
+            Some(auth) => auth.with(delete).await,
+        }
     }
 
     async fn get_stream(
@@ -192,7 +206,8 @@ impl StreamableHttpClient for WatchedHttp {
         auth_header: Option<String>,
         custom_headers: HashMap<HeaderName, HeaderValue>,
     ) -> Result<BoxStream<'static, Result<Sse, SseError>>, StreamableHttpError<Self::Error>> {
-        self.client.get_stream(uri, session_id, last_event_id, auth_header, custom_headers).await
+        let most = StreamableHttpClientTransportConfig::default().max_sse_event_size;
+        self.get_stream_with_max_sse_event_size(uri, session_id, last_event_id, auth_header, custom_headers, most).await
     }
 
     async fn get_stream_with_max_sse_event_size(
@@ -204,16 +219,20 @@ impl StreamableHttpClient for WatchedHttp {
         custom_headers: HashMap<HeaderName, HeaderValue>,
         max_sse_event_size: usize,
     ) -> Result<BoxStream<'static, Result<Sse, SseError>>, StreamableHttpError<Self::Error>> {
-        self.client
-            .get_stream_with_max_sse_event_size(
-                uri,
-                session_id,
-                last_event_id,
-                auth_header,
-                custom_headers,
+        let get = |token| {
+            self.client.get_stream_with_max_sse_event_size(
+                Arc::clone(&uri),
+                session_id.clone(),
+                last_event_id.clone(),
+                token,
+                custom_headers.clone(),
                 max_sse_event_size,
             )
-            .await
+        };
+        match &self.auth {
+            None => get(auth_header).await,
+            Some(auth) => auth.with(get).await,
+        }
     }
 }
 
@@ -229,7 +248,12 @@ fn marked(data: &str, id: i64) -> Option<String> {
 
 /// Whether the request can't have reached the server.
 fn never_sent(error: &StreamableHttpError<reqwest::Error>) -> bool {
-    matches!(error, StreamableHttpError::Client(error) if error.is_connect() || error.is_builder())
+    match error {
+        StreamableHttpError::Client(error) => error.is_connect() || error.is_builder(),
+        // There was no token to send it with.
+        StreamableHttpError::Auth(_) => true,
+        _ => false,
+    }
 }
 
 /// The error of a POST, if that is what it is.
@@ -238,7 +262,7 @@ pub(crate) fn error_in(error: &DynamicTransportError) -> Option<&StreamableHttpE
 }
 
 /// What a failed POST means: its kind, whether the server may have acted on it, and a predicate of the server.
-pub(crate) fn explain(error: &StreamableHttpError<reqwest::Error>) -> (ErrorKind, bool, String) {
+pub(crate) fn explain(error: &StreamableHttpError<reqwest::Error>, config: &ServerConfig) -> (ErrorKind, bool, String) {
     use StreamableHttpError as E;
     match error {
         E::Client(error) => {
@@ -253,14 +277,18 @@ pub(crate) fn explain(error: &StreamableHttpError<reqwest::Error>) -> (ErrorKind
             }
             (ErrorKind::Unavailable, !(error.is_connect() || error.is_builder()), message)
         }
-        E::AuthRequired(_) => (ErrorKind::Denied, false, "wants authorization (HTTP 401): check its `headers`".into()),
-        E::InsufficientScope(_) => (ErrorKind::Denied, false, "refuses our credentials (HTTP 403)".into()),
+        E::Auth(error) => {
+            let (kind, message) = auth::explain(error, config);
+            (kind, false, message)
+        }
+        E::AuthRequired(_) => (ErrorKind::Denied, false, auth::refused("HTTP 401", config)),
+        E::InsufficientScope(error) => (ErrorKind::Denied, false, auth::insufficient(error, config)),
         E::HttpStatus(status) if status.status == 429 => {
             (ErrorKind::Unavailable, false, "has had too many requests (HTTP 429)".into())
         }
         E::HttpStatus(status) => (ErrorKind::Unavailable, true, format!("answered with HTTP {}", status.status)),
         E::UnexpectedServerResponse(text) if text.starts_with("HTTP 401") || text.starts_with("HTTP 403") => {
-            (ErrorKind::Denied, false, format!("refuses our credentials ({text}): check its `headers`"))
+            (ErrorKind::Denied, false, auth::refused(&text[..8], config))
         }
         E::UnexpectedServerResponse(text) if text.starts_with("HTTP 4") || text.starts_with("HTTP 3") => {
             (ErrorKind::Unavailable, false, format!("answered with {text}"))

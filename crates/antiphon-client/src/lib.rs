@@ -9,6 +9,7 @@
 //! The protocol itself is rmcp's. Ours is what lies below it (a reader that fails the call whose answer can't be read, in
 //! place of one that drops it in silence) and above it (supervision, time limits, certainty about outcomes).
 
+mod auth;
 mod back;
 mod call;
 mod calls;
@@ -20,6 +21,7 @@ mod connection;
 mod error;
 mod exchange;
 mod forward;
+mod heard;
 mod http;
 mod offer;
 mod stdio;
@@ -27,6 +29,7 @@ mod supervisor;
 mod task;
 mod wire;
 
+pub use auth::{Auth, Login, OAuth};
 pub use back::{Guest, Passes, WayBack};
 pub use call::{Answering, Call, CallContext, Input, OnBehalf, Outcome, Progress, Refused, TaskHandle, What};
 pub use catalogue::{Catalogue, Tool};

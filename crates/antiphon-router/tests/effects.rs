@@ -74,7 +74,7 @@ async fn server(name: &str) -> ServerConfig {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/mcp", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
-    ServerConfig::new(name, Transport::Http { url, headers: Vec::new() })
+    ServerConfig::new(name, Transport::Http { url, headers: Vec::new(), auth: None })
 }
 
 fn broken(name: &str) -> ServerConfig {

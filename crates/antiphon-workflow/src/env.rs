@@ -44,7 +44,7 @@ pub struct Variable {
     pub name: String,
     /// Whether it has a default wherever it is mentioned.
     pub optional: bool,
-    /// Whether its value is a secret: it stands under `env`, `headers` or `api_key`, and has no default there.
+    /// Whether its value is a secret: it stands under `env`, `headers`, `api_key` or `client_secret`, and has no default there.
     pub secret: bool,
 }
 
@@ -84,9 +84,13 @@ pub fn variables(server: &ServerDef) -> Vec<Variable> {
             args.iter().chain(cwd).for_each(|text| found.open(text));
             env.values().for_each(|text| found.hidden(text));
         }
-        Transport::Http { url, headers } => {
+        Transport::Http { url, headers, auth } => {
             found.open(url);
             headers.values().for_each(|text| found.hidden(text));
+            if let Some(auth) = auth {
+                auth.client_id.iter().for_each(|text| found.open(text));
+                auth.client_secret.iter().for_each(|text| found.hidden(text));
+            }
         }
     }
     found.finish()

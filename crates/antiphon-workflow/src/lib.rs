@@ -16,6 +16,7 @@ mod keys;
 mod lint;
 mod load;
 mod lower;
+mod oauth;
 mod parsed;
 mod project;
 mod read;

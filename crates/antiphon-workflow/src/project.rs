@@ -190,7 +190,32 @@ pub enum Transport {
         url: String,
         /// Headers of every request.
         headers: BTreeMap<String, String>,
+        /// How to get a token for it, if it wants one.
+        auth: Option<OAuthDef>,
     },
+}
+
+/// `auth` of a server: how Antiphon becomes an OAuth client of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OAuthDef {
+    /// On whose word it is let in.
+    pub grant: Grant,
+    /// The client that the authorization server knows; without one, Antiphon registers itself.
+    pub client_id: Option<String>,
+    /// The client's secret.
+    pub client_secret: Option<String>,
+    /// What to ask for; empty leaves it to what the server says that it needs.
+    pub scopes: Vec<String>,
+}
+
+/// `grant` of [`OAuthDef`], in the words of RFC 6749.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Grant {
+    /// A person's, who logs in.
+    #[default]
+    AuthorizationCode,
+    /// The client's own: nobody logs in.
+    ClientCredentials,
 }
 
 /// `session` of a server.

@@ -10,6 +10,7 @@ use crate::agent;
 use crate::code::{BAD_NAME, BAD_VALUE, BAD_VARIABLE, MISSING_KEY, OPEN_SECRET, WRONG_VERB};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::env::{self, Piece};
+use crate::oauth;
 use crate::parsed::{Defined, LimitsPart, Tables, TaskPart};
 use crate::project::{Consent, ModelDef, Price, SamplingGrant, ServerDef, Session, TaskMode, Transport};
 use crate::read::{Item, Table};
@@ -92,7 +93,7 @@ fn server(item: &Item<'_>, table: &Table<'_>) -> Option<(ServerDef, Vec<(String,
 fn transport(item: &Item<'_>, table: &Table<'_>, grants: Option<&Item<'_>>) -> Option<Transport> {
     let (command, url) = (table.take("command"), table.take("url"));
     let of_command = [table.take("args"), table.take("env"), table.take("cwd")];
-    let headers = table.take("headers");
+    let (headers, auth) = (table.take("headers"), table.take("auth"));
     let foreign = |items: &[Option<&Item<'_>>], why: &str| {
         for item in items.iter().flatten() {
             let message = format!("`{}` goes with {why}", item.key);
@@ -102,7 +103,7 @@ fn transport(item: &Item<'_>, table: &Table<'_>, grants: Option<&Item<'_>>) -> O
     };
     match (command, url) {
         (Some(command), None) => {
-            foreign(&[headers.as_ref()], "a `url`");
+            foreign(&[headers.as_ref(), auth.as_ref()], "a `url`");
             let [args, environment, cwd] = of_command;
             let help = "write `args = [\"-y\", \"some-server\"]`";
             let args = args.map_or(Some(Vec::new()), |args| args.list(help)?.iter().map(open).collect());
@@ -115,7 +116,8 @@ fn transport(item: &Item<'_>, table: &Table<'_>, grants: Option<&Item<'_>>) -> O
             let [args, env, cwd] = &of_command;
             foreign(&[args.as_ref(), env.as_ref(), cwd.as_ref(), grants], "a `command`");
             let (url, headers) = (address(&url), secrets(headers));
-            Some(Transport::Http { url: url?, headers: headers? })
+            let auth = auth.map_or(Some(None), |auth| oauth::read(&auth, headers.as_ref()).map(Some));
+            Some(Transport::Http { url: url?, headers: headers?, auth: auth? })
         }
         (None, None) => {
             let message = format!("the server `{}` has neither a `command` nor a `url`", item.key);
@@ -283,7 +285,7 @@ fn secrets(item: Option<Item<'_>>) -> Option<BTreeMap<String, String>> {
 }
 
 /// A text that may be a secret: one that is called so is not written out in the file.
-fn secret(item: &Item<'_>) -> Option<String> {
+pub(crate) fn secret(item: &Item<'_>) -> Option<String> {
     let text = item.string()?;
     let written_out = pieces(item, text)?.iter().all(|piece| matches!(piece, Piece::Text(_)));
     if written_out && !text.is_empty() && sounds_secret(item.key) {

@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
 
-use antiphon_client::{Consent, ServerConfig, Session, Transport};
+use antiphon_client::{self as client, Consent, OAuth, ServerConfig, Session, Transport};
 use antiphon_models::{ModelConfig, OpenAiModel, Price};
 use antiphon_router::SamplingPolicy;
 use antiphon_server::Auth;
 use antiphon_workflow::env::{MissingVar, PROJECT_DIR, Variable, expand, model_variables, variables};
-use antiphon_workflow::{self as workflow, AuthDef, ModelDef, Project, ServerDef, trustworthy};
+use antiphon_workflow::{self as workflow, AuthDef, Grant, ModelDef, OAuthDef, Project, ServerDef, trustworthy};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -91,8 +91,8 @@ impl<'a> Environment<'a> {
         ))
     }
 
-    /// A server, ready to be connected to.
-    pub fn server(&self, key: &str, def: &ServerDef) -> Result<ServerConfig, MissingVar> {
+    /// A server, ready to be connected to. Logins are kept in that folder.
+    pub fn server(&self, key: &str, def: &ServerDef, logins: &Path) -> Result<ServerConfig, MissingVar> {
         let mut secrets = Vec::new();
         let transport = match &def.transport {
             workflow::Transport::Stdio { command, args, env, cwd } => Transport::Stdio {
@@ -101,8 +101,11 @@ impl<'a> Environment<'a> {
                 env: self.hide(env, &mut secrets)?,
                 cwd: Some(self.root.join(self.fill(cwd.as_deref().unwrap_or_default())?)),
             },
-            workflow::Transport::Http { url, headers } => {
-                Transport::Http { url: self.fill_open(url, &mut secrets)?, headers: self.hide(headers, &mut secrets)? }
+            workflow::Transport::Http { url, headers, auth } => {
+                let url = self.fill_open(url, &mut secrets)?;
+                let headers = self.hide(headers, &mut secrets)?;
+                let auth = auth.as_ref().map(|auth| self.oauth(auth, &url, &login_file(logins, key), &mut secrets));
+                Transport::Http { url, headers, auth: auth.transpose()? }
             }
         };
         Ok(ServerConfig {
@@ -116,6 +119,25 @@ impl<'a> Environment<'a> {
             elicitation: consent(def.elicitation),
             ..ServerConfig::new(key, transport)
         })
+    }
+
+    /// How to become a client of the server at `url`.
+    fn oauth(
+        &self,
+        def: &OAuthDef,
+        url: &str,
+        login: &Path,
+        secrets: &mut Vec<SecretString>,
+    ) -> Result<Arc<client::Auth>, MissingVar> {
+        let client_secret = def.client_secret.as_deref().map(|text| self.fill(text)).transpose()?;
+        secrets.extend(client_secret.clone().map(SecretString::from));
+        Ok(client::Auth::new(OAuth {
+            url: url.to_owned(),
+            client_id: def.client_id.as_deref().map(|text| self.fill(text)).transpose()?,
+            client_secret: client_secret.map(SecretString::from),
+            scopes: def.scopes.clone(),
+            login: (def.grant == Grant::AuthorizationCode).then(|| login.to_owned()),
+        }))
     }
 
     /// What a server may ask models.
@@ -210,6 +232,11 @@ impl<'a> Environment<'a> {
         let config = build().map_err(|error| wrong(&error))?;
         OpenAiModel::new(config).map(Arc::new).map_err(|error| wrong(&error))
     }
+}
+
+/// The file of the login to a server, in the folder of all. A workflow's own server has a `/` in its key.
+fn login_file(logins: &Path, key: &str) -> PathBuf {
+    logins.join(key.replace('/', "+")).with_extension("json")
 }
 
 fn consent(consent: workflow::Consent) -> Consent {

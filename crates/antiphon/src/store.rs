@@ -24,6 +24,8 @@ pub struct Store {
     pub trusted: PathBuf,
     /// Which files the workflows of runs came from.
     pub sources: PathBuf,
+    /// A folder of the logins to protected servers.
+    pub logins: PathBuf,
 }
 
 impl Store {
@@ -44,6 +46,7 @@ impl Store {
             key: dir.join("state.key"),
             trusted: dir.join("trusted"),
             sources: dir.join("sources"),
+            logins: dir.join("logins"),
         }
     }
 
@@ -64,6 +67,7 @@ impl Store {
             key: beside(".key"),
             trusted: beside(".trusted"),
             sources: beside(".sources"),
+            logins: beside(".logins"),
             db,
         })
     }

@@ -33,6 +33,8 @@ pub struct World {
     back: BackDoor,
     trust: Trust,
     sources: Sources,
+    /// Where the logins to protected servers are.
+    logins: PathBuf,
     bound: Mutex<Bound>,
     lent: Mutex<Lent>,
 }
@@ -67,7 +69,8 @@ impl World {
         let router = Arc::new(Router::new());
         router.set_route_key(RouteKey::new(&key::load(&store.key)?));
         let (back, trust) = (BackDoor::default(), Trust::at(&store.trusted));
-        Ok(Self { router, back, trust, sources, bound: Mutex::default(), lent: Mutex::default() })
+        let logins = store.logins.clone();
+        Ok(Self { router, back, trust, sources, logins, bound: Mutex::default(), lent: Mutex::default() })
     }
 
     /// Takes variables that this process may lack.
@@ -192,7 +195,7 @@ impl World {
         }
         self.router.set_models(bound.models.clone());
         for (key, def) in defs {
-            let mut config = environment.server(key, def).map_err(|missing| {
+            let mut config = environment.server(key, def, &self.logins).map_err(|missing| {
                 Fault::usage(
                     format!("server `{key}`: {missing}"),
                     "export it where the process that owns the runs was started",

@@ -143,7 +143,7 @@ async fn good(versions: &'static [ProtocolVersion]) -> (ServerConfig, Good) {
 
 fn at(url: String) -> ServerConfig {
     let mut config = fixture("");
-    config.transport = Transport::Http { url, headers: Vec::new() };
+    config.transport = Transport::Http { url, headers: Vec::new(), auth: None };
     config
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Server {
     url: Option<String>,
     /// Headers of every request. Kept out of logs, errors and traces.
     headers: Option<BTreeMap<String, String>>,
+    /// How to get a token for the server at a `url`: `"oauth"`, with a login (`antiphon login NAME`), or a table that says more.
+    auth: Option<ServerAuth>,
     /// Patterns of the tools that may be called; `*` stands for anything. By default all.
     allow: Option<Vec<String>>,
     /// How long it may be silent during a call; progress resets it. By default `"60s"`.
@@ -40,6 +42,39 @@ pub(super) struct Server {
     sampling: Option<Sampling>,
     /// Whether it may ask people. By default not.
     elicitation: Option<Elicitation>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum ServerAuth {
+    Word(OAuth),
+    Table(OAuthTable),
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum OAuth {
+    OAuth,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct OAuthTable {
+    /// On whose word: a person's, who logs in, or the client's own. By default a person's.
+    grant: Option<Grant>,
+    /// The client that the authorization server knows. By default Antiphon registers itself.
+    client_id: Option<String>,
+    /// The client's secret, usually `"${SOME_SECRET}"`. Kept out of logs, errors and traces.
+    client_secret: Option<String>,
+    /// What to ask for. By default what the server says that it needs.
+    scopes: Option<Vec<String>>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Grant {
+    AuthorizationCode,
+    ClientCredentials,
 }
 
 #[derive(JsonSchema)]

@@ -12,6 +12,7 @@ mod follow;
 mod graph;
 mod import;
 mod install;
+mod login;
 #[cfg(feature = "local-model")]
 mod model;
 mod print;
@@ -64,6 +65,10 @@ enum Verb {
     Ask(ask::AskArgs),
     /// List the tools of all servers.
     Tools(tools::ToolsArgs),
+    /// Log in to a server that wants it (`auth` in its table), in the browser.
+    Login(login::LoginArgs),
+    /// Forget the login to a server.
+    Logout(login::LogoutArgs),
     /// List runs.
     Runs(runs::RunsArgs),
     /// Show a run.
@@ -102,6 +107,8 @@ impl Cli {
             Verb::Call(args) => call::call(args).await,
             Verb::Ask(args) => ask::ask(args).await,
             Verb::Tools(args) => tools::tools(args).await,
+            Verb::Login(args) => login::login(args).await,
+            Verb::Logout(args) => login::logout(args).await,
             Verb::Runs(args) => runs::runs(args).await,
             Verb::Show(args) => runs::show(args).await,
             Verb::Watch(args) => run::watch(args).await,
