@@ -55,8 +55,17 @@ pub fn auth(served: &[Served]) -> Result<Option<Auth>, Fault> {
 }
 
 /// Loads what these paths name, or of that one agent only. A broken file in a folder is passed over; one that was named is an
-/// error.
+/// error, and so is a place that has nothing to serve.
 pub fn load(paths: &[PathBuf], agent: Option<&str>) -> Result<Vec<Served>, Fault> {
+    let all = read(paths, agent)?;
+    match all.iter().find(|served| served.workflows.is_empty() && served.passed.is_empty()) {
+        Some(empty) => Err(empty.place.broken(&empty.checked)),
+        None => Ok(all),
+    }
+}
+
+/// The same, with whatever is there by now.
+pub fn read(paths: &[PathBuf], agent: Option<&str>) -> Result<Vec<Served>, Fault> {
     paths
         .iter()
         .map(|path| {
@@ -74,9 +83,6 @@ pub fn load(paths: &[PathBuf], agent: Option<&str>) -> Result<Vec<Served>, Fault
             // Who names a file or an agent wants nothing else.
             let whole = agent.is_none() && place.file.is_none();
             let passed = if whole { passed(&checked) } else { Vec::new() };
-            if workflows.is_empty() && passed.is_empty() {
-                return Err(place.broken(&checked));
-            }
             Ok(Served { place, checked, workflows, passed })
         })
         .collect()

@@ -9,7 +9,7 @@ use antiphon_server::{Beside, Catalog, CatalogError, Exposed, Exposure, Pass, Ta
 use antiphon_workflow::{Diagnostic, Workflow};
 use tokio::time::sleep;
 
-use crate::exposed::{Served, load};
+use crate::exposed::{self, Served};
 use crate::fault::Fault;
 use crate::project::{Place, is_config};
 use crate::world::World;
@@ -56,7 +56,7 @@ impl Shelf {
         let seen = stamps(&paths);
         let (catalog, good) = (Catalog::default(), Vec::new());
         let mut shelf = Self { world, paths, agent, catalog, good, pass: None, seen };
-        let offer = offer(&shelf.world, &shelf.paths, shelf.agent.as_deref())?;
+        let offer = offer(&shelf.world, exposed::load(&shelf.paths, shelf.agent.as_deref())?);
         shelf.put(offer, true)?;
         Ok(shelf)
     }
@@ -89,10 +89,10 @@ impl Shelf {
     }
 
     fn renew(&mut self, reconfigured: bool) -> Result<(), Fault> {
-        let mut offer = offer(&self.world, &self.paths, self.agent.as_deref())?;
+        let mut offer = offer(&self.world, exposed::read(&self.paths, self.agent.as_deref())?);
         // What it said of servers is not known any more, and everything may depend on that.
         if let Some(error) = offer.errors.iter().find(|error| is_config(error.path().as_ref())) {
-            return Err(Fault::usage(told(error), "mend it; it is looked at again when it changes"));
+            return Err(Fault::usage(told(error), "mend it: it is looked at again when it changes"));
         }
         for good in &self.good {
             let error = offer.errors.iter().find(|error| error.path() == good.path);
@@ -127,9 +127,9 @@ fn told(error: &Diagnostic) -> String {
     format!("{}:{line}: {} ({})", error.path(), error.message(), error.code())
 }
 
-fn offer(world: &World, paths: &[PathBuf], agent: Option<&str>) -> Result<Offer, Fault> {
+fn offer(world: &World, all: Vec<Served>) -> Offer {
     let mut offer = Offer { runs: true, prompts: true, ..Offer::default() };
-    for Served { place, checked, workflows, passed } in load(paths, agent)? {
+    for Served { place, checked, workflows, passed } in all {
         for exposure in passed {
             if let Err(fault) = world.admit_passed(&place, &checked.project, &exposure.server) {
                 tracing::warn!(server = exposure.server, "{}", fault.message());
@@ -144,7 +144,7 @@ fn offer(world: &World, paths: &[PathBuf], agent: Option<&str>) -> Result<Offer,
                 // Its calls will say the same; the others are not to suffer.
                 tracing::warn!(workflow = workflow.name, "{}", fault.message());
             }
-            offer.good.push(Good { path: workflow.path.clone(), exposed: exposed(workflow) });
+            offer.good.push(Good { path: workflow.path.clone(), exposed: tool(workflow) });
         }
         let serve = &checked.project.serve;
         offer.compact_above = offer.compact_above.or(serve.compact_above);
@@ -152,7 +152,7 @@ fn offer(world: &World, paths: &[PathBuf], agent: Option<&str>) -> Result<Offer,
         offer.prompts &= serve.prompts;
         offer.errors.extend(checked.diagnostics.into_iter().filter(Diagnostic::is_error));
     }
-    Ok(offer)
+    offer
 }
 
 fn unservable(error: CatalogError) -> Fault {
@@ -171,7 +171,7 @@ fn stamps(paths: &[PathBuf]) -> Vec<Stamp> {
         .collect()
 }
 
-fn exposed(workflow: Workflow) -> Exposed {
+fn tool(workflow: Workflow) -> Exposed {
     let antiphon_workflow::TaskPolicy { mode, inline_wait, ttl } = workflow.task;
     Exposed {
         description: workflow.description.unwrap_or_else(|| format!("Runs the workflow `{}`", workflow.name)),

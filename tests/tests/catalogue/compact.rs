@@ -47,7 +47,7 @@ fn a_tool_is_found_by_what_it_does_and_called_by_name() {
         }
         let echoed = host.call("call_tool", json!({ "name": "tools__echo", "arguments": { "a": [1] } }));
         assert_eq!(echoed["result"]["structuredContent"], json!({ "a": [1] }), "{echoed}");
-        let unknown = host.call("call_tool", json!({ "name": "tools__ecco" }));
+        let unknown = host.call("call_tool", json!({ "name": "ecco" }));
         assert_eq!(unknown["result"]["isError"], true, "a model can mend that: {unknown}");
         let nothing = host.call("find_tools", json!({ "query": "zzzz qqqq" }));
         assert_eq!(nothing["result"]["isError"], true, "{nothing}");

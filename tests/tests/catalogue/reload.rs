@@ -46,6 +46,10 @@ fn workflows_are_edited_added_and_removed() {
         host.pushed(TOLD[0]);
         assert_eq!(about(host, "first"), None);
         assert_eq!(host.call("first", json!({}))["error"]["code"], -32602);
+        // Also the last one.
+        std::fs::remove_file(scratch.path().join("second.toml")).unwrap();
+        host.pushed(TOLD[0]);
+        assert_eq!(about(host, "second"), None);
     }
 }
 
