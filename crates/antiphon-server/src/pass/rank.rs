@@ -1,5 +1,4 @@
-//! Finding tools by words: BM25 over names, titles, descriptions and the names of arguments. No model, and no index to keep: a
-//! catalogue of thousands is read in milliseconds.
+//! Finding tools by words: BM25 over names, titles, descriptions and the names of arguments. No model, and no index to keep.
 
 use std::collections::{HashMap, HashSet};
 
