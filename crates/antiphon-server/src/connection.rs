@@ -114,15 +114,15 @@ impl Connection {
         context: &RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let passing = self.passing(caller, context);
-        let meant = if pass.may_compact() { pass::compacted(params) } else { Err(params) };
+        let meant = if pass.may_compact() { pass::compacted(params) } else { Compacted::Itself(params) };
         let (params, compact) = match meant {
-            Ok(Compacted::Find(arguments)) => {
+            Compacted::Find(arguments) => {
                 let (tools, _) = pass.list_tools(&passing.cx()).await;
                 return Ok(pass::find(&tools, arguments).into());
             }
-            Ok(Compacted::Wrong(result)) => return Ok(result.into()),
-            Ok(Compacted::Call(params)) => (params, true),
-            Err(params) => (params, false),
+            Compacted::Wrong(result) => return Ok(result.into()),
+            Compacted::Call(params) => (params, true),
+            Compacted::Itself(params) => (params, false),
         };
         let named = params.name.clone();
         match pass.call_tool(&passing, params).await {

@@ -18,8 +18,10 @@ const MOST: usize = 20;
 /// So many names are shown to who asks for nothing in particular.
 const NAMES: usize = 500;
 
-/// A call of one of the two.
+/// What a call means where tools may be offered by the two.
 pub(crate) enum Compacted {
+    /// What it says: it is of neither.
+    Itself(CallToolRequestParams),
     /// `find_tools`.
     Find(JsonObject),
     /// The call that `call_tool` stands for.
@@ -49,18 +51,17 @@ pub(super) fn is_one(name: &str) -> bool {
     [FIND, CALL].contains(&name)
 }
 
-/// What a call means, if it is one of the two; else it comes back as it is.
-pub(crate) fn compacted(mut params: CallToolRequestParams) -> Result<Compacted, CallToolRequestParams> {
+/// What a call means.
+pub(crate) fn compacted(mut params: CallToolRequestParams) -> Compacted {
     let arguments = match &*params.name {
-        FIND => return Ok(Compacted::Find(params.arguments.unwrap_or_default())),
+        FIND => return Compacted::Find(params.arguments.unwrap_or_default()),
         CALL => params.arguments.take().unwrap_or_default(),
-        _ => return Err(params),
+        _ => return Compacted::Itself(params),
     };
-    let wrong =
-        |why: String| Ok(Compacted::Wrong(outcome::failure(format!("{why}; `{FIND}` shows what a tool takes"))));
+    let wrong = |why: &str| Compacted::Wrong(outcome::failure(format!("{why}; `{FIND}` shows what a tool takes")));
     let args: CallArgs = match serde_json::from_value(Value::Object(arguments)) {
         Ok(args) => args,
-        Err(error) => return wrong(format!("the arguments do not fit `{CALL}`: {error}")),
+        Err(error) => return wrong(&format!("the arguments do not fit `{CALL}`: {error}")),
     };
     let arguments = match args.arguments {
         Value::Null => None,
@@ -68,13 +69,13 @@ pub(crate) fn compacted(mut params: CallToolRequestParams) -> Result<Compacted, 
         // Some models write JSON within JSON.
         Value::String(text) => match serde_json::from_str(&text) {
             Ok(arguments) => Some(arguments),
-            Err(_) => return wrong("`arguments` must be an object".to_owned()),
+            Err(_) => return wrong("`arguments` must be an object"),
         },
-        _ => return wrong("`arguments` must be an object".to_owned()),
+        _ => return wrong("`arguments` must be an object"),
     };
     params.name = args.name.into();
     params.arguments = arguments;
-    Ok(Compacted::Call(params))
+    Compacted::Call(params)
 }
 
 /// What a model reads when it calls a tool that is not there.
@@ -191,11 +192,13 @@ mod tests {
 
     use super::*;
 
-    fn call(arguments: Value) -> Result<CallToolRequestParams, CallToolResult> {
-        let params = CallToolRequestParams::new(CALL).with_arguments(object(arguments));
-        match compacted(params) {
-            Ok(Compacted::Call(params)) => Ok(params),
-            Ok(Compacted::Wrong(result)) => Err(result),
+    fn call(arguments: Value) -> Option<CallToolRequestParams> {
+        match compacted(CallToolRequestParams::new(CALL).with_arguments(object(arguments))) {
+            Compacted::Call(params) => Some(params),
+            Compacted::Wrong(result) => {
+                assert_eq!(result.is_error, Some(true));
+                None
+            }
             _ => panic!("it is a call"),
         }
     }
@@ -213,8 +216,8 @@ mod tests {
             json!({ "name": "a", "arguments": [] }),
             json!({ "name": "a", "args": {} }),
         ] {
-            assert_eq!(call(wrong).unwrap_err().is_error, Some(true));
+            assert!(call(wrong).is_none());
         }
-        assert!(compacted(CallToolRequestParams::new("other")).is_err());
+        assert!(matches!(compacted(CallToolRequestParams::new("other")), Compacted::Itself(_)));
     }
 }
