@@ -74,14 +74,9 @@ struct Web {
 }
 
 impl Host {
-    /// Starts a server and, in the legacy era, shakes hands.
+    /// Starts a server and, in the legacy era, shakes hands. Its stderr is ours, unless the command says otherwise.
     pub fn start(command: &mut Command, era: Era, capabilities: Value) -> Self {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .expect("the server starts");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the server starts");
         let (send, lines) = channel();
         let stdout = child.stdout.take().expect("piped");
         std::thread::spawn(move || {
@@ -178,6 +173,21 @@ impl Host {
     /// Sends a call of a tool and returns its id.
     pub fn post_call(&mut self, tool: &str, arguments: Value) -> u64 {
         self.post("tools/call", json!({ "name": tool, "arguments": arguments }))
+    }
+
+    /// Opens the stream on which a legacy session over HTTP hears what answers no request.
+    pub fn open_stream(&mut self) {
+        let Wire::Web(web) = &self.wire else { panic!("a pipe is one stream") };
+        let session = web.session.as_deref().expect("a session");
+        let authorization = web.token.as_ref().map(|token| format!("Bearer {token}"));
+        let mut headers =
+            vec![("mcp-session-id", session), ("mcp-protocol-version", LEGACY), ("accept", "text/event-stream")];
+        headers.extend(authorization.as_deref().map(|token| ("authorization", token)));
+        let response = web.url.get(&headers).response().expect("an answer");
+        assert_eq!(response.status, 200, "no stream");
+        let heard = web.heard.clone();
+        // If nobody listens any more, the test is over.
+        std::thread::spawn(move || response.messages(|message| drop(heard.send(message))));
     }
 
     /// Gives up a request, in the way of its era and transport.

@@ -50,7 +50,7 @@ impl Catalogue {
         self.tools.values()
     }
 
-    /// Names of the tools that `allow` does not cover.
+    /// Names of the tools that may not be called: `allow` does not cover them, or the server is marked `read_only` and they are not.
     pub fn withheld(&self) -> &[String] {
         &self.withheld
     }
@@ -120,6 +120,18 @@ impl Connection {
         Ok(catalogue)
     }
 
+    /// Whether a tool may be called as far as its annotations decide it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Denied`] where they don't say what the server's mark `read_only` wants.
+    pub(crate) async fn admitted(&self, tool: &str, cx: &CallContext) -> Result<(), ClientError> {
+        if !self.config.read_only || self.tools(cx).await?.get(tool).is_some() {
+            return Ok(());
+        }
+        let message = format!("is marked `read_only`, and its tool `{tool}` does not say that it changes nothing");
+        Err(self.error(ErrorKind::Denied, &message))
+    }
+
     async fn list_tools(&self, cx: &CallContext) -> Result<Catalogue, ClientError> {
         let invalid = |message: &str| Err(self.error(ErrorKind::InvalidOutput, message));
         let mut catalogue = Catalogue::default();
@@ -140,10 +152,11 @@ impl Connection {
                     tracing::warn!(server = %self.config.name, "lists a tool without a name; ignored");
                     continue;
                 };
-                if self.config.allows(&name) {
-                    catalogue.tools.insert(name.clone(), Tool::new(name, definition));
+                let tool = Tool::new(name, definition);
+                if self.config.admits(&tool.name, tool.read_only()) {
+                    catalogue.tools.insert(tool.name.clone(), tool);
                 } else {
-                    catalogue.withheld.push(name);
+                    catalogue.withheld.push(tool.name);
                 }
             }
             if catalogue.tools.len() > MAX_TOOLS {

@@ -87,6 +87,9 @@ impl Client {
         let input = call.input.unwrap_or_default();
         let responses = (!input.responses.is_empty()).then_some(input.responses);
         let is_tool = matches!(call.what, What::Tool { .. });
+        if let What::Tool { name, .. } = &call.what {
+            connection.admitted(name, cx).await?;
+        }
         let request = match call.what {
             What::Tool { name, arguments } => {
                 let mut params = CallToolRequestParams::new(name).with_arguments(arguments);

@@ -22,6 +22,8 @@ pub struct ServerConfig {
     pub secrets: Vec<SecretString>,
     /// Globs (`*` and `?`) of the tools that may be called. `None`: all of them.
     pub allow: Option<Vec<String>>,
+    /// Only tools whose annotations say that they change nothing may be called. That is the server's own word.
+    pub read_only: bool,
     /// How long a call may be silent. Progress starts the time anew.
     pub timeout: Duration,
     /// Whether runs share a connection; `None` leaves it to what the server can do (see [`Session`]).
@@ -44,6 +46,7 @@ impl ServerConfig {
             transport,
             secrets: Vec::new(),
             allow: None,
+            read_only: false,
             timeout: Duration::from_secs(60),
             session: None,
             elicitation: Consent::Deny,
@@ -58,6 +61,11 @@ impl ServerConfig {
         self.allow.as_ref().is_none_or(|globs| globs.iter().any(|glob| matches(glob, tool)))
     }
 
+    /// Whether a tool may be called, given what its `readOnlyHint` says.
+    pub fn admits(&self, tool: &str, read_only: bool) -> bool {
+        self.allows(tool) && (read_only || !self.read_only)
+    }
+
     /// Whether the server may ask anything in the middle of a call.
     pub(crate) fn may_ask(&self) -> bool {
         self.elicitation.granted() || self.sampling
@@ -68,6 +76,7 @@ impl ServerConfig {
         self.name == other.name
             && self.transport.same_as(&other.transport)
             && self.allow == other.allow
+            && self.read_only == other.read_only
             && self.timeout == other.timeout
             && self.session == other.session
             && self.elicitation == other.elicitation

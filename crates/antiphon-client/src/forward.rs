@@ -85,6 +85,9 @@ impl Client {
         cx: &CallContext,
     ) -> Result<ServerResult, ClientError> {
         let connection = self.connection(cx).await?;
+        if let ClientRequest::CallToolRequest(call) = &request {
+            connection.admitted(&call.params.name, cx).await?;
+        }
         let meta = connection.said_for(meta, cx);
         if let Some(level) = meta.1 {
             connection.log_at(level, cx).await;

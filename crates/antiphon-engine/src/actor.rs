@@ -197,6 +197,10 @@ impl Actor {
         }
         if shows {
             self.board.published.send_replace(Arc::new(self.published()));
+            if self.shown.ended_at.is_some() {
+                // Nobody may be listening.
+                let _ = self.core.news.send(self.shown.owner.clone());
+            }
         }
         for reply in self.looking.drain(..) {
             let _ = reply.send(Ok(Some(self.tape.receipt.clone())));

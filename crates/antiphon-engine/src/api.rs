@@ -34,6 +34,16 @@ impl Owner {
     pub fn local() -> Self {
         Self("local".into())
     }
+
+    /// Whoever comes without a name. They share nothing, so nothing is listed for them: who knows a run's id has the run.
+    pub fn anonymous() -> Self {
+        Self("anonymous".into())
+    }
+
+    /// Whether it is [`Self::anonymous`].
+    pub fn is_anonymous(&self) -> bool {
+        &*self.0 == "anonymous"
+    }
 }
 
 /// What starts a run.
@@ -157,6 +167,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Runs, newest first.
     async fn list(&self, filter: Filter, cursor: Option<String>, limit: usize) -> Result<Page, EngineError>;
+
+    /// Tells of each run that begins or ends from now on: whose it is. Who lags behind misses some.
+    fn news(&self) -> broadcast::Receiver<Owner>;
 
     /// Every recorded event of a run, oldest first.
     async fn history(&self, id: &RunId) -> Result<Vec<Event>, EngineError>;

@@ -10,7 +10,7 @@ use antiphon_kernel::{Command, Event, EventKind, Hop, KERNEL_VERSION, State, Val
 use dashmap::DashMap;
 use futures::FutureExt;
 use serde_json::Value;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, broadcast, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,6 +34,8 @@ const TURNSTILES: usize = 16;
 /// Why a run that made antiphon panic does not go on.
 const BROKEN: &str =
     "an internal error of antiphon stopped this run; its log tells more. It is tried again at the next start";
+/// How much news waits for a slow listener before it misses some.
+const NEWS: usize = 256;
 /// The longest ttl, in milliseconds: a thousand years.
 const LONGEST_TTL: u64 = 1_000 * 366 * 24 * 3_600_000;
 
@@ -73,6 +75,8 @@ pub(crate) struct Core {
     hasher: RandomState,
     /// Runs that can't go on, and why: until their alarm rings, or, without one, until the next start.
     pub stuck: DashMap<RunId, String>,
+    /// Whose run has begun or ended.
+    pub news: broadcast::Sender<Owner>,
 }
 
 impl Core {
@@ -102,6 +106,7 @@ impl Core {
             turnstiles: Default::default(),
             hasher: RandomState::new(),
             stuck: DashMap::new(),
+            news: broadcast::Sender::new(NEWS),
         };
         Ok((core, left))
     }
@@ -147,7 +152,10 @@ impl Core {
         let mut tape = Tape::new(Arc::clone(&self.journal), start);
         let input = tape.store(Arc::new(new.input), &self.blobs);
         let NewRun { route, caller_samples, .. } = new;
+        let owner = run.owner.clone();
         self.launch(run, plan, State::default(), tape, EventKind::Started { key, input, route, caller_samples });
+        // Nobody may be listening.
+        let _ = self.news.send(owner);
         id
     }
 

@@ -303,6 +303,10 @@ impl Engine for SqliteEngine {
         Ok(Page { runs, next })
     }
 
+    fn news(&self) -> broadcast::Receiver<Owner> {
+        self.core.news.subscribe()
+    }
+
     async fn history(&self, id: &RunId) -> Result<Vec<Event>, EngineError> {
         self.core.journal.durable(&self.core.journal.newest()).await?;
         let stored = self.stored(id).await?;

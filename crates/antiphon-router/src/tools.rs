@@ -86,6 +86,14 @@ impl Router {
         if catalogue.get(tool).is_some() {
             return Ok(catalogue);
         }
+        if client.config().read_only && catalogue.withheld().iter().any(|withheld| withheld == tool) {
+            let why = "is marked `read_only`, and its tool";
+            return Err(CallFailure {
+                kind: ErrorKind::Denied,
+                message: format!("server `{server}` {why} `{tool}` does not say that it changes nothing"),
+                in_doubt: false,
+            });
+        }
         let near = nearest(tool, catalogue.tools().map(|tool| tool.name.as_str()));
         let hint = match near.as_slice() {
             [] => format!("it offers {} others", catalogue.tools().count()),

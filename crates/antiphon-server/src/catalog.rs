@@ -1,17 +1,18 @@
 //! What is exposed: the workflows, as MCP tools.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use antiphon_kernel::Plan;
-use rmcp::model::{Tool, ToolAnnotations};
+use rmcp::model::{Prompt, Tool, ToolAnnotations};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::access::Access;
-use crate::handle;
 use crate::pass::Pass;
-use crate::schema;
+use crate::runs::Named;
+use crate::{handle, prompt, schema};
 
 /// A workflow that callers may start, or an agent that they may ask.
 #[derive(Clone, Debug)]
@@ -73,7 +74,8 @@ pub enum TaskMode {
 }
 
 /// Names that a workflow can't have, since the server's own tools have them.
-pub const RESERVED_NAMES: [&str; 4] = ["run_answer", "run_cancel", "run_start", "run_status"];
+pub const RESERVED_NAMES: [&str; 6] =
+    ["call_tool", "find_tools", "run_answer", "run_cancel", "run_start", "run_status"];
 
 /// Why a catalogue can't be built.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,10 +88,27 @@ pub enum CatalogError {
     Reserved(String),
 }
 
-/// The exposed workflows, in the order of their names. Cheap to clone; every clone sees a [`Catalog::replace`].
+/// What is offered beside the workflows' own tools.
+#[derive(Clone, Debug)]
+pub struct Beside {
+    /// What servers offer, passed through; a workflow's name comes first.
+    pub pass: Option<Arc<Pass>>,
+    /// The caller's runs as resources, where there are workflows.
+    pub runs: bool,
+    /// The workflows as prompts, too.
+    pub prompts: bool,
+}
+
+impl Default for Beside {
+    fn default() -> Self {
+        Self { pass: None, runs: true, prompts: true }
+    }
+}
+
+/// The exposed workflows, in the order of their names. Cheap to clone; every clone sees a [`Catalog::renew`].
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
-    all: Arc<RwLock<Arc<Snapshot>>>,
+    all: watch::Sender<Arc<Snapshot>>,
     /// Shows this agent alone.
     agent: Option<Arc<str>>,
 }
@@ -99,8 +118,9 @@ pub struct Catalog {
 pub(crate) struct Snapshot {
     workflows: BTreeMap<String, Arc<Exposed>>,
     tools: Vec<Tool>,
+    prompts: Vec<Prompt>,
     instructions: String,
-    pass: Option<Arc<Pass>>,
+    beside: Beside,
     /// What parts of it are open to whom.
     views: Mutex<HashMap<Access, Arc<Snapshot>>>,
 }
@@ -111,27 +131,19 @@ impl Catalog {
     /// # Errors
     /// A name that is taken twice, or reserved.
     pub fn new(workflows: impl IntoIterator<Item = Exposed>) -> Result<Self, CatalogError> {
-        Ok(Self { all: Arc::new(RwLock::new(Arc::new(Snapshot::new(workflows)?))), agent: None })
+        let catalog = Self::default();
+        catalog.renew(workflows, Beside::default())?;
+        Ok(catalog)
     }
 
-    /// Exposes these workflows instead. Runs that have started go on as they are.
+    /// Exposes these workflows instead, and this beside them: callers are told. Runs that have started go on as they are.
     ///
     /// # Errors
     /// As [`Catalog::new`]; the catalogue then stays as it was.
-    pub fn replace(&self, workflows: impl IntoIterator<Item = Exposed>) -> Result<(), CatalogError> {
-        let snapshot = Snapshot::new(workflows)?;
-        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
-        let pass = all.pass.clone();
-        *all = Arc::new(snapshot.passing(pass));
+    pub fn renew(&self, workflows: impl IntoIterator<Item = Exposed>, beside: Beside) -> Result<(), CatalogError> {
+        let snapshot = Snapshot::new(workflows, beside)?;
+        self.all.send_replace(Arc::new(snapshot));
         Ok(())
-    }
-
-    /// Passes through what servers offer, beside the workflows; a workflow's name comes first.
-    pub fn pass_through(&self, pass: Pass) {
-        let pass = (!pass.is_empty()).then(|| Arc::new(pass));
-        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
-        let snapshot = Snapshot::of(all.workflows.clone()).passing(pass);
-        *all = Arc::new(snapshot);
     }
 
     /// The same catalogue, showing this agent alone; `None` if there is none of that name.
@@ -162,20 +174,26 @@ impl Catalog {
     }
 
     pub(crate) fn now(&self) -> Arc<Snapshot> {
-        let all = self.all.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let all = self.all.borrow().clone();
         match &self.agent {
             None => all,
             Some(agent) => {
                 let is_agent = |workflow: &&Arc<Exposed>| workflow.agent.as_deref() == Some(agent);
                 let alone = all.workflows.values().filter(is_agent).take(1).cloned();
-                Arc::new(Snapshot::of(alone.map(|agent| (agent.name.clone(), agent)).collect()))
+                let beside = Beside { pass: None, ..all.beside.clone() };
+                Arc::new(Snapshot::of(alone.map(|agent| (agent.name.clone(), agent)).collect(), beside))
             }
         }
+    }
+
+    /// Tells whenever the catalogue has been renewed.
+    pub(crate) fn renewed(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.all.subscribe()
     }
 }
 
 impl Snapshot {
-    fn new(workflows: impl IntoIterator<Item = Exposed>) -> Result<Self, CatalogError> {
+    fn new(workflows: impl IntoIterator<Item = Exposed>, beside: Beside) -> Result<Self, CatalogError> {
         let mut by_name = BTreeMap::new();
         for workflow in workflows {
             let name = workflow.name.clone();
@@ -186,21 +204,20 @@ impl Snapshot {
                 return Err(CatalogError::Duplicate(name));
             }
         }
-        Ok(Self::of(by_name))
+        Ok(Self::of(by_name, beside))
     }
 
-    fn of(by_name: BTreeMap<String, Arc<Exposed>>) -> Self {
+    fn of(by_name: BTreeMap<String, Arc<Exposed>>, beside: Beside) -> Self {
         let names: Vec<&str> = by_name.keys().map(String::as_str).collect();
         let mut tools: Vec<Tool> = by_name.values().map(|workflow| tool(workflow)).collect();
-        tools.extend(handle::tools(&names));
-        let instructions = instructions(by_name.values());
-        Self { workflows: by_name, tools, instructions, pass: None, views: Mutex::default() }
-    }
-
-    fn passing(self, pass: Option<Arc<Pass>>) -> Self {
         // Without workflows there are no runs to handle.
-        let tools = if pass.is_some() && self.workflows.is_empty() { Vec::new() } else { self.tools };
-        Self { pass, tools, ..self }
+        if beside.pass.is_none() || !by_name.is_empty() {
+            tools.extend(handle::tools(&names));
+        }
+        let prompts =
+            if beside.prompts { by_name.values().map(|workflow| prompt::of(workflow)).collect() } else { vec![] };
+        let instructions = instructions(by_name.values());
+        Self { workflows: by_name, tools, prompts, instructions, beside, views: Mutex::default() }
     }
 
     /// What this opens of it, as if there were nothing else. Made once for each.
@@ -209,15 +226,25 @@ impl Snapshot {
         let view = views.entry(access.clone()).or_insert_with(|| {
             let open = self.workflows.iter().filter(|(_, workflow)| access.opens(workflow.scoped_as()));
             let open = open.map(|(name, workflow)| (name.clone(), workflow.clone())).collect();
-            let pass = self.pass.as_ref().map(|pass| pass.only(access)).filter(|pass| !pass.is_empty());
-            Arc::new(Self::of(open).passing(pass.map(Arc::new)))
+            let pass = self.pass().map(|pass| pass.only(access)).filter(|pass| !pass.is_empty());
+            Arc::new(Self::of(open, Beside { pass: pass.map(Arc::new), ..self.beside.clone() }))
         });
         view.clone()
     }
 
     /// What is passed through, if anything is.
     pub(crate) fn pass(&self) -> Option<&Arc<Pass>> {
-        self.pass.as_ref()
+        self.beside.pass.as_ref()
+    }
+
+    /// Whether runs are resources. Where nothing can be started there are none.
+    pub(crate) fn runs(&self) -> bool {
+        self.beside.runs && !self.workflows.is_empty()
+    }
+
+    /// What a URI of our own names, where we have any.
+    pub(crate) fn run_of(&self, uri: &str) -> Option<Named> {
+        Named::of(uri).filter(|_| self.runs())
     }
 
     /// The workflow of this name.
@@ -225,14 +252,24 @@ impl Snapshot {
         self.workflows.get(name)
     }
 
-    /// Every tool: the workflows by name, then the server's own.
+    /// Every tool of our own: the workflows by name, then the server's.
     pub(crate) fn tools(&self) -> &[Tool] {
         &self.tools
     }
 
+    /// The workflows as prompts, by name.
+    pub(crate) fn prompts(&self) -> &[Prompt] {
+        &self.prompts
+    }
+
+    /// The workflow behind a prompt of our own.
+    pub(crate) fn prompted(&self, name: &str) -> Option<&Arc<Exposed>> {
+        if self.beside.prompts { self.workflows.get(name) } else { None }
+    }
+
     /// What the server says of itself.
     pub(crate) fn instructions(&self) -> String {
-        let Some(pass) = &self.pass else { return self.instructions.clone() };
+        let Some(pass) = self.pass() else { return self.instructions.clone() };
         let own = (!self.workflows.is_empty()).then(|| self.instructions.clone());
         own.into_iter().chain(pass.instructions()).collect::<Vec<_>>().join("\n\n")
     }

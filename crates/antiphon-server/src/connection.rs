@@ -9,12 +9,12 @@ use antiphon_engine::Owner;
 use http::request::Parts;
 use rmcp::model::{
     CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams, CancelledNotificationParam,
-    CompleteRequestParams, CompleteResult, CustomRequest, CustomResult, DiscoverResult, ErrorCode, Extensions,
-    GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult, Implementation, InitializeRequestParams,
-    InitializeResult, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListToolsResult,
-    PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, RequestId, ServerCapabilities,
-    ServerConfig, SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams,
-    UpdateTaskParams,
+    CompleteRequestParams, CompleteResult, CompletionInfo, CustomRequest, CustomResult, DiscoverResult, ErrorCode,
+    Extensions, GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult, Implementation,
+    InitializeRequestParams, InitializeResult, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
+    ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, Reference, RequestId,
+    ServerCapabilities, ServerConfig, SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool,
+    UnsubscribeRequestParams, UpdateTaskParams,
 };
 use rmcp::service::{NotificationContext, RequestContext, RoleServer, SubscriptionContext};
 use rmcp::{ErrorData, ServerHandler};
@@ -25,9 +25,10 @@ use crate::call::Call;
 use crate::caller::{Caller, Origin};
 use crate::catalog::Snapshot;
 use crate::control::{self, Control};
-use crate::pass::{self, Pass, Passing, Told};
+use crate::pass::{self, Compacted, Pass, Passing};
 use crate::server::Shared;
-use crate::{handle, task};
+use crate::told::{self, Told};
+use crate::{handle, page, prompt, runs, task};
 
 /// Handles the requests of one connection; over modern HTTP, of one request.
 #[derive(Clone)]
@@ -82,14 +83,7 @@ impl Connection {
 
     /// What the server is, as far as it shows this much of the catalogue.
     fn about(&self, now: &Snapshot) -> ServerConfig {
-        let mut capabilities = ServerCapabilities::builder().enable_tools().enable_tasks().build();
-        if let Some(pass) = now.pass() {
-            let passed = pass.capabilities();
-            capabilities.tools = passed.tools.or(capabilities.tools);
-            (capabilities.prompts, capabilities.resources) = (passed.prompts, passed.resources);
-            (capabilities.completions, capabilities.logging) = (passed.completions, passed.logging);
-        }
-        ServerConfig::new(capabilities)
+        ServerConfig::new(capabilities(now))
             .with_server_info(Implementation::new(self.shared.name.clone(), self.shared.version.clone()))
             .with_instructions(now.instructions())
     }
@@ -108,6 +102,67 @@ impl Connection {
         };
         Passing { shared: &self.shared, caller, context, session, level: self.told.level() }
     }
+}
+
+impl Connection {
+    /// A call of a tool of a server's, by its own name or by way of `call_tool`.
+    async fn call_passed(
+        &self,
+        pass: &Arc<Pass>,
+        caller: &Caller,
+        params: CallToolRequestParams,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let passing = self.passing(caller, context);
+        let meant = if pass.may_compact() { pass::compacted(params) } else { Compacted::Itself(params) };
+        let (params, compact) = match meant {
+            Compacted::Find(arguments) => {
+                let (tools, _) = pass.list_tools(&passing.cx()).await;
+                return Ok(pass::find(&tools, arguments).into());
+            }
+            Compacted::Wrong(result) => return Ok(result.into()),
+            Compacted::Call(params) => (params, true),
+            Compacted::Itself(params) => (params, false),
+        };
+        let named = params.name.clone();
+        match pass.call_tool(&passing, params).await {
+            Some(answer) => answer,
+            None if compact => Ok(pass::unknown(&named).into()),
+            None => Err(no_tool(&named)),
+        }
+    }
+}
+
+/// What can be asked for here. What changes with the project's files is told of, so every list may change.
+fn capabilities(now: &Snapshot) -> ServerCapabilities {
+    let mut all = ServerCapabilities::builder().enable_tools().enable_tasks().build();
+    let passed = now.pass().map(|pass| pass.capabilities()).unwrap_or_default();
+    all.tools = passed.tools.or(all.tools);
+    (all.prompts, all.resources) = (passed.prompts, passed.resources);
+    (all.completions, all.logging) = (passed.completions, passed.logging);
+    if !now.prompts().is_empty() {
+        all.prompts.get_or_insert_default();
+    }
+    if now.runs() {
+        all.resources.get_or_insert_default().subscribe = Some(true);
+    }
+    if !now.prompts().is_empty() || now.runs() {
+        all.completions.get_or_insert_default();
+    }
+    if let Some(tools) = &mut all.tools {
+        tools.list_changed = Some(true);
+    }
+    if let Some(prompts) = &mut all.prompts {
+        prompts.list_changed = Some(true);
+    }
+    if let Some(resources) = &mut all.resources {
+        resources.list_changed = Some(true);
+    }
+    all
+}
+
+fn cursor(page: Option<&PaginatedRequestParams>) -> Option<&str> {
+    page.and_then(|page| page.cursor.as_deref())
 }
 
 impl ServerHandler for Connection {
@@ -140,10 +195,8 @@ impl ServerHandler for Connection {
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
-        if let Ok(now) = self.seen(&context.extensions)
-            && let Some(pass) = now.pass()
-        {
-            self.told.tell(Arc::clone(pass), context.peer);
+        if let Ok(principal) = self.principal(&context.extensions) {
+            self.told.tell(&self.shared, &principal, context.peer);
         }
     }
 
@@ -155,21 +208,21 @@ impl ServerHandler for Connection {
 
     async fn list_tools(
         &self,
-        _page: Option<PaginatedRequestParams>,
+        page: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let now = self.seen(&context.extensions)?;
         let mut list = ListToolsResult::with_all_items(now.tools().to_vec());
-        list.ttl_ms = Some(0);
-        list.cache_scope = Some(CacheScope::Private);
+        (list.ttl_ms, list.cache_scope) = (Some(0), Some(CacheScope::Private));
         if let Some(pass) = now.pass() {
-            let (mut passed, keep) = pass.list_tools(&self.cx(&context)?).await;
+            let (passed, keep) = pass.list_tools(&self.cx(&context)?).await;
             if list.tools.is_empty() {
                 (list.ttl_ms, list.cache_scope) = (Some(keep.ttl_ms), Some(keep.scope));
             }
-            passed.retain(|tool| !list.tools.iter().any(|own| own.name == tool.name));
-            list.tools.append(&mut passed);
+            let passed = passed.into_iter().filter(|tool| !now.tools().iter().any(|own| own.name == tool.name));
+            list.tools.append(&mut pass.compact(passed.collect()));
         }
+        (list.tools, list.next_cursor) = page::of(list.tools, cursor(page.as_ref()))?;
         Ok(list)
     }
 
@@ -180,27 +233,24 @@ impl ServerHandler for Connection {
     ) -> Result<CallToolResponse, ErrorData> {
         let caller = self.caller(&context)?;
         let now = self.shared.catalog.seen_by(&caller.access);
-        let Some(workflow) = now.get(&params.name) else {
-            if let Some(pass) = now.pass()
-                && !now.tools().iter().any(|own| own.name == params.name)
-            {
-                let passing = self.passing(&caller, &context);
-                let named = params.name.clone();
-                return match pass.call_tool(&passing, params).await {
-                    Some(answer) => answer,
-                    None => Err(no_tool(&named)),
-                };
-            }
-            let arguments = params.arguments.take().unwrap_or_default();
-            let origin = Origin::of(&context, &self.shared.route_key)?;
-            return match handle::call(&self.shared, &caller, &params.name, arguments, origin).await {
-                Some(result) => result.map(Into::into),
-                None => Err(no_tool(&params.name)),
-            };
-        };
-        let watched = self.calls.watch(&context);
-        let cancelled = watched.cancelled.clone();
-        Call { shared: &self.shared, caller: &caller, workflow, context: &context, cancelled }.run(params).await
+        if let Some(workflow) = now.get(&params.name) {
+            let watched = self.calls.watch(&context);
+            let cancelled = watched.cancelled.clone();
+            return Call { shared: &self.shared, caller: &caller, workflow, context: &context, cancelled }
+                .run(params)
+                .await;
+        }
+        if let Some(pass) = now.pass()
+            && !now.tools().iter().any(|own| own.name == params.name)
+        {
+            return self.call_passed(pass, &caller, params, &context).await;
+        }
+        let arguments = params.arguments.take().unwrap_or_default();
+        let origin = Origin::of(&context, &self.shared.route_key)?;
+        match handle::call(&self.shared, &caller, &params.name, arguments, origin).await {
+            Some(result) => result.map(Into::into),
+            None => Err(no_tool(&params.name)),
+        }
     }
 
     async fn get_task(
@@ -245,13 +295,21 @@ impl ServerHandler for Connection {
 
     async fn list_prompts(
         &self,
-        _page: Option<PaginatedRequestParams>,
+        page: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListPromptsResult, ErrorData> {
-        match self.seen(&context.extensions)?.pass() {
-            Some(pass) => Ok(pass.list_prompts(&self.cx(&context)?).await),
-            None => Ok(ListPromptsResult::default()),
+        let now = self.seen(&context.extensions)?;
+        let mut list = match now.pass() {
+            Some(pass) => pass.list_prompts(&self.cx(&context)?).await,
+            None => ListPromptsResult::default(),
+        };
+        if !now.prompts().is_empty() {
+            list.prompts.retain(|passed| now.prompted(&passed.name).is_none());
+            list.prompts.splice(0..0, now.prompts().iter().cloned());
+            (list.ttl_ms, list.cache_scope) = (Some(0), Some(CacheScope::Private));
         }
+        (list.prompts, list.next_cursor) = page::of(list.prompts, cursor(page.as_ref()))?;
+        Ok(list)
     }
 
     async fn get_prompt(
@@ -260,29 +318,50 @@ impl ServerHandler for Connection {
         context: RequestContext<RoleServer>,
     ) -> Result<GetPromptResponse, ErrorData> {
         let caller = self.caller(&context)?;
+        if let Some(workflow) = self.shared.catalog.seen_by(&caller.access).prompted(&params.name) {
+            return prompt::get(workflow, params.arguments).map(GetPromptResponse::Complete);
+        }
         self.pass("prompts/get", &caller)?.get_prompt(&self.passing(&caller, &context), params).await
     }
 
     async fn list_resources(
         &self,
-        _page: Option<PaginatedRequestParams>,
+        page: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        match self.seen(&context.extensions)?.pass() {
-            Some(pass) => Ok(pass.list_resources(&self.cx(&context)?).await),
-            None => Ok(ListResourcesResult::default()),
+        let now = self.seen(&context.extensions)?;
+        let cursor = cursor(page.as_ref());
+        // What servers have stands on the first page, whole; runs go on.
+        let mut list = match now.pass().filter(|_| cursor.is_none() || !now.runs()) {
+            Some(pass) => pass.list_resources(&self.cx(&context)?, now.runs()).await,
+            None => ListResourcesResult::default(),
+        };
+        if now.runs() {
+            let owner = self.caller(&context)?.owner;
+            let (runs, next) = runs::list(&self.shared, &owner, cursor).await?;
+            list.resources.splice(0..0, runs);
+            (list.next_cursor, list.ttl_ms, list.cache_scope) = (next, Some(0), Some(CacheScope::Private));
+        } else {
+            (list.resources, list.next_cursor) = page::of(list.resources, cursor)?;
         }
+        Ok(list)
     }
 
     async fn list_resource_templates(
         &self,
-        _page: Option<PaginatedRequestParams>,
+        page: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        match self.seen(&context.extensions)?.pass() {
-            Some(pass) => Ok(pass.list_templates(&self.cx(&context)?).await),
-            None => Ok(ListResourceTemplatesResult::default()),
+        let now = self.seen(&context.extensions)?;
+        let mut list = match now.pass() {
+            Some(pass) => pass.list_templates(&self.cx(&context)?, now.runs()).await,
+            None => ListResourceTemplatesResult::default(),
+        };
+        if now.runs() {
+            list.resource_templates.splice(0..0, runs::templates());
         }
+        (list.resource_templates, list.next_cursor) = page::of(list.resource_templates, cursor(page.as_ref()))?;
+        Ok(list)
     }
 
     async fn read_resource(
@@ -291,6 +370,10 @@ impl ServerHandler for Connection {
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
         let caller = self.caller(&context)?;
+        if let Some(named) = self.shared.catalog.seen_by(&caller.access).run_of(&params.uri) {
+            let read = runs::read(&self.shared, &caller.owner, &params.uri, named).await;
+            return read.map(ReadResourceResponse::Complete);
+        }
         self.pass("resources/read", &caller)?.read_resource(&self.passing(&caller, &context), params).await
     }
 
@@ -300,7 +383,25 @@ impl ServerHandler for Connection {
         context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
         let caller = self.caller(&context)?;
-        match self.shared.catalog.seen_by(&caller.access).pass() {
+        let now = self.shared.catalog.seen_by(&caller.access);
+        match &params.r#ref {
+            Reference::Resource(resource) if now.runs() && runs::is_ours(&resource.uri) => {
+                let ids = params.argument.name == "id";
+                let found = if ids { Some(&*params.argument.value) } else { None };
+                return match found {
+                    Some(begun) => runs::complete(&self.shared, &caller.owner, begun).await.map(CompleteResult::new),
+                    None => Ok(CompleteResult::default()),
+                };
+            }
+            Reference::Prompt(prompt) => {
+                if let Some(workflow) = now.prompted(&prompt.name) {
+                    let values = prompt::complete(workflow, &params.argument.name, &params.argument.value);
+                    return Ok(CompleteResult::new(CompletionInfo::new(values).unwrap_or_default()));
+                }
+            }
+            _ => {}
+        }
+        match now.pass() {
             Some(pass) => pass.complete(&self.passing(&caller, &context), params).await,
             None => Ok(CompleteResult::default()),
         }
@@ -325,28 +426,29 @@ impl ServerHandler for Connection {
         params: SubscribeRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        let pass = self.pass("resources/subscribe", &self.caller(&context)?)?;
-        self.told.watch(&pass, params.uri, &self.cx(&context)?).await
+        let principal = self.principal(&context.extensions)?;
+        let cx = self.cx(&context)?;
+        self.told.watch(&self.shared, &principal, params.uri, &cx, &context.peer).await
     }
 
     async fn unsubscribe(
         &self,
         params: UnsubscribeRequestParams,
-        context: RequestContext<RoleServer>,
+        _context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.pass("resources/unsubscribe", &self.caller(&context)?)?;
         self.told.unwatch(&params.uri);
         Ok(())
     }
 
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
-        self.shared.catalog.now().pass().map(|_| requested.clone())
+        // rmcp leaves of it what `get_info` says can be told of.
+        Some(requested.clone())
     }
 
     async fn listen(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
         let context = subscription.request_context();
-        let (caller, cx) = (self.caller(context)?, self.cx(context)?);
-        self.pass("subscriptions/listen", &caller)?.listen(subscription, &cx).await
+        let (principal, cx) = (self.principal(&context.extensions)?, self.cx(context)?);
+        told::listen(&self.shared, &principal, subscription, &cx).await
     }
 
     async fn on_custom_request(

@@ -222,10 +222,15 @@ async fn status(shared: &Shared, caller: &Caller, args: StatusArgs) -> Result<Ca
         }
         run = shared.engine.wait(&run.id, Until::Asked(run.revision), left, false).await?;
     }
-    described(&*shared.engine, &run).await
+    shown(&*shared.engine, &run).await
 }
 
-async fn described(engine: &dyn Engine, run: &Run) -> Result<CallToolResult, Problem> {
+async fn shown(engine: &dyn Engine, run: &Run) -> Result<CallToolResult, Problem> {
+    Ok(outcome::success(json!({ "run": described(engine, run).await? }), true))
+}
+
+/// How a run stands: its status, steps, what it needs, its output or error. The run must be durable.
+pub(crate) async fn described(engine: &dyn Engine, run: &Run) -> Result<Value, EngineError> {
     let needs: Vec<Value> = run.view.questions.iter().map(|question| need(run, question)).collect();
     let mut described = json!({
         "id": run.id,
@@ -240,7 +245,7 @@ async fn described(engine: &dyn Engine, run: &Run) -> Result<CallToolResult, Pro
         Some(_) => described["error"] = json!(outcome::failure_text(run)),
         None => {}
     }
-    Ok(outcome::success(json!({ "run": described }), true))
+    Ok(described)
 }
 
 async fn answer(shared: &Shared, caller: &Caller, args: AnswerArgs) -> Result<CallToolResult, Problem> {
@@ -260,13 +265,13 @@ async fn answer(shared: &Shared, caller: &Caller, args: AnswerArgs) -> Result<Ca
     }
     let answer = Answer { action: args.action.unwrap_or(Action::Accept), content: args.content };
     shared.engine.input(&run.id, &args.key, answer).await?;
-    described(&*shared.engine, &shared.engine.view(&run.id).await?).await
+    shown(&*shared.engine, &shared.engine.view(&run.id).await?).await
 }
 
 async fn cancel(shared: &Shared, caller: &Caller, args: CancelArgs) -> Result<CallToolResult, Problem> {
     let run = shared.run_of(&caller.owner, &args.run_id).await?;
     shared.engine.cancel(&run.id, args.reason.as_deref().unwrap_or("run_cancel was called")).await?;
-    described(&*shared.engine, &shared.engine.view(&run.id).await?).await
+    shown(&*shared.engine, &shared.engine.view(&run.id).await?).await
 }
 
 async fn start(shared: &Shared, caller: &Caller, args: StartArgs, origin: Origin) -> Result<CallToolResult, Problem> {
@@ -275,5 +280,5 @@ async fn start(shared: &Shared, caller: &Caller, args: StartArgs, origin: Origin
     };
     let started = shared.start(caller, &workflow, args.input, origin).await?;
     // `view` returns once the record is durable; not before may the id leave.
-    described(&*shared.engine, &shared.engine.view(&started.id).await?).await
+    shown(&*shared.engine, &shared.engine.view(&started.id).await?).await
 }

@@ -82,6 +82,7 @@ codes! {
     BROKEN_CALLEE "AP0409" Error "A call of what has errors";
     BAD_ARGUMENTS "AP0410" Error "Arguments that do not fit the input";
     PREFERENCE "AP0411" Error "`prefer` that can't be followed";
+    NO_EFFECT "AP0412" Warning "A part of `[serve]` that does nothing";
     // TOML's own traps.
     KEY_AFTER_TABLE "AP0501" Error "A step's key after a child table";
     MODIFIER_IN_WITH "AP0502" Warning "A modifier among the arguments";

@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use antiphon_kernel::fits;
+
 use crate::agent;
 use crate::assemble::assemble;
 use crate::back;
-use crate::code::{BROKEN_CALLEE, CALL_CYCLE, DUPLICATE_NAME, MUTUAL_AGENTS, NOT_GRANTED};
+use crate::code::{BROKEN_CALLEE, CALL_CYCLE, DUPLICATE_NAME, MUTUAL_AGENTS, NO_EFFECT, NOT_GRANTED};
 use crate::diagnostic::{Diagnostic, Place, Text};
 use crate::file;
 use crate::graph::{self, Edges};
 use crate::lint;
 use crate::lower::{self, Lowered, Uses};
 use crate::parsed::{Defined, File, Tables};
-use crate::project::{Checked, Project, SourceFile, Sources};
+use crate::project::{Checked, Project, SourceFile, Sources, sign};
 use crate::read::Context;
 use crate::resolve::World;
 use crate::routes::{Party, RouteGraph};
@@ -52,6 +54,9 @@ impl Project {
         all.name_clashes(&configs);
         if let Some(serve) = &serve {
             all.exposed(&configs, &serve.patterns);
+            let names = all.units.values().map(|unit| (unit.file.name.as_str(), &unit.file.name_place));
+            let said = crate::serve::retold(serve, &configs, &names.collect());
+            all.diagnostics.extend(said);
         }
         let routes = all.routes();
         all.spread_errors();
@@ -141,11 +146,19 @@ impl All {
     fn exposed(&mut self, configs: &[Tables], patterns: &[(String, Place)]) {
         let world = World { configs, workflows: BTreeMap::new() };
         for (pattern, place) in patterns {
-            let Some((server, tool)) = pattern.split_once('.').filter(|(server, _)| !server.contains('*')) else {
+            let (taking, named) = sign(pattern);
+            let Some((server, tool)) = named.split_once('.') else { continue };
+            if server.contains('*') {
+                if !configs.iter().flat_map(|tables| tables.servers.keys()).any(|known| fits(server, known)) {
+                    let message = format!("`{server}` fits no server, so `{pattern}` does nothing");
+                    let diagnostic = Diagnostic::new(NO_EFFECT, place, message);
+                    self.diagnostics.push(diagnostic.help("define one: `[servers.NAME]`, or take the pattern out"));
+                }
                 continue;
-            };
+            }
+            let one = taking.is_empty() && !tool.contains('*') && !tool.starts_with('@');
             let unknown = match world.server(None, server) {
-                Ok((_, def)) if !tool.contains('*') && !def.allows(tool) => {
+                Ok((_, def)) if one && !def.allows(tool) => {
                     let help = format!("add it to `allow` of `[servers.{server}]`");
                     Some((NOT_GRANTED, format!("`{server}` does not allow the tool `{tool}`"), help))
                 }

@@ -139,6 +139,8 @@ pub struct ServerDef {
     pub transport: Transport,
     /// Patterns of the tools that may be called (`*` stands for anything); `None` means all.
     pub allow: Option<Vec<String>>,
+    /// Only tools whose annotations say that they change nothing may be called.
+    pub read_only: bool,
     /// How long it may be silent during a call; progress resets it.
     pub timeout: Duration,
     /// Who shares a connection; `None` leaves it to what the server does.
@@ -299,22 +301,69 @@ pub struct Price {
 }
 
 /// `[serve]`.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ServeDef {
-    /// Patterns `SERVER.NAME` of the tools and prompts to pass through; `SERVER.*` is all that the server offers.
+    /// Patterns `SERVER.NAME` of the tools and prompts to pass through; `SERVER.*` is all that the server offers. One that begins
+    /// with `!` takes away again. `SERVER.@WORD` are the tools of which their annotations say so.
     pub expose: Vec<String>,
     /// What their names begin with.
     pub prefix: Prefix,
+    /// What callers are told of tools instead of what their servers say, by `SERVER.TOOL`.
+    pub tools: BTreeMap<String, Retold>,
+    /// More tools than this are offered by two that find and call them.
+    pub compact_above: Option<usize>,
+    /// Whether runs are offered as resources.
+    pub runs: bool,
+    /// Whether workflows are offered as prompts, too.
+    pub prompts: bool,
     /// Who may come in over HTTP; `None` leaves it to the command line.
     pub auth: Option<AuthDef>,
 }
 
-impl ServeDef {
-    /// The patterns of a server's own names that are passed through.
-    pub fn of_server(&self, server: &str) -> Vec<String> {
-        let split = self.expose.iter().filter_map(|pattern| pattern.split_once('.'));
-        split.filter(|(named, _)| fits(named, server)).map(|(_, own)| own.to_owned()).collect()
+impl Default for ServeDef {
+    fn default() -> Self {
+        let (expose, prefix, tools) = Default::default();
+        Self { expose, prefix, tools, compact_above: None, runs: true, prompts: true, auth: None }
     }
+}
+
+impl ServeDef {
+    /// The patterns of a server's own names that are passed through, and taken away.
+    pub fn of_server(&self, server: &str) -> Vec<String> {
+        let split = self.expose.iter().filter_map(|pattern| {
+            let (sign, pattern) = sign(pattern);
+            let (named, own) = pattern.split_once('.')?;
+            fits(named, server).then(|| format!("{sign}{own}"))
+        });
+        split.collect()
+    }
+
+    /// Whether a tool may be passed through, as far as its name tells.
+    pub(crate) fn may_pass(&self, server: &str, tool: &str) -> bool {
+        let patterns = self.of_server(server);
+        let taken = patterns.iter().filter_map(|pattern| pattern.strip_prefix('!')).any(|pattern| fits(pattern, tool));
+        !taken && patterns.iter().any(|pattern| pattern.starts_with('@') || fits(pattern, tool))
+    }
+
+    /// What is said of a server's tools, by its own names.
+    pub fn retold(&self, server: &str) -> BTreeMap<String, Retold> {
+        let own = self.tools.iter().filter_map(|(tool, retold)| Some((tool.strip_prefix(server)?, retold)));
+        own.filter_map(|(own, retold)| Some((own.strip_prefix('.')?.to_owned(), retold.clone()))).collect()
+    }
+}
+
+/// The `!` of a pattern that takes away, and the rest.
+pub(crate) fn sign(pattern: &str) -> (&str, &str) {
+    pattern.split_at(usize::from(pattern.starts_with('!')))
+}
+
+/// `[serve.tools."SERVER.TOOL"]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retold {
+    /// Its whole name.
+    pub name: Option<String>,
+    /// What it is for.
+    pub description: Option<String>,
 }
 
 /// `prefix` of `[serve]`.

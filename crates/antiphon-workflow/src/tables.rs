@@ -72,6 +72,7 @@ fn server(item: &Item<'_>, table: &Table<'_>) -> Option<(ServerDef, Vec<(String,
         Some(named.into_iter().map(|(name, place)| (name.to_owned(), place)).collect())
     });
     let allow = table.take("allow").and_then(|item| item.strings("write `allow = [\"search\", \"fetch_*\"]`"));
+    let read_only = table.take("read_only").and_then(|item| item.boolean()).unwrap_or_default();
     let timeout = table.take("timeout").and_then(|item| item.duration()).unwrap_or(60_000);
     let sampling = table.take("sampling").and_then(|item| sampling(&item));
     let elicitation = table.take("elicitation").and_then(|item| elicitation(&item)).unwrap_or_default();
@@ -81,6 +82,7 @@ fn server(item: &Item<'_>, table: &Table<'_>) -> Option<(ServerDef, Vec<(String,
         path: item.cx.text.path.clone(),
         transport: transport?,
         allow: allow.map(|patterns| patterns.into_iter().map(|(pattern, _)| pattern.to_owned()).collect()),
+        read_only,
         timeout: Duration::from_millis(timeout),
         session,
         sampling,

@@ -1,23 +1,15 @@
 //! The workflows that a server exposes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use antiphon_server::{Auth, Catalog, CatalogError, Exposed, Exposure, Pass, TaskMode, TaskPolicy};
+use antiphon_server::{Auth, Exposure, Retold};
 use antiphon_workflow::{Checked, Workflow};
 use miette::Report;
-use tokio::time::sleep;
 
 use crate::fault::Fault;
 use crate::late::{Environment, Lent};
 use crate::project::{Place, is_config, shown};
-use crate::world::World;
-
-/// How often served files are looked at for changes.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// A folder or file that is served, loaded.
 pub struct Served {
@@ -63,8 +55,17 @@ pub fn auth(served: &[Served]) -> Result<Option<Auth>, Fault> {
 }
 
 /// Loads what these paths name, or of that one agent only. A broken file in a folder is passed over; one that was named is an
-/// error.
+/// error, and so is a place that has nothing to serve.
 pub fn load(paths: &[PathBuf], agent: Option<&str>) -> Result<Vec<Served>, Fault> {
+    let all = read(paths, agent)?;
+    match all.iter().find(|served| served.workflows.is_empty() && served.passed.is_empty()) {
+        Some(empty) => Err(empty.place.broken(&empty.checked)),
+        None => Ok(all),
+    }
+}
+
+/// The same, with whatever is there by now.
+pub fn read(paths: &[PathBuf], agent: Option<&str>) -> Result<Vec<Served>, Fault> {
     paths
         .iter()
         .map(|path| {
@@ -82,9 +83,6 @@ pub fn load(paths: &[PathBuf], agent: Option<&str>) -> Result<Vec<Served>, Fault
             // Who names a file or an agent wants nothing else.
             let whole = agent.is_none() && place.file.is_none();
             let passed = if whole { passed(&checked) } else { Vec::new() };
-            if workflows.is_empty() && passed.is_empty() {
-                return Err(place.broken(&checked));
-            }
             Ok(Served { place, checked, workflows, passed })
         })
         .collect()
@@ -98,9 +96,15 @@ fn passed(checked: &Checked) -> Vec<Exposure> {
         server: server.clone(),
         patterns: serve.of_server(server),
         prefix: serve.prefix.of_server(server),
+        retold: serve.retold(server).into_iter().map(|(tool, retold)| (tool, told(retold))).collect(),
         only: None,
     });
-    exposed.filter(|exposed| !exposed.patterns.is_empty()).collect()
+    exposed.filter(|exposed| exposed.patterns.iter().any(|pattern| !pattern.starts_with('!'))).collect()
+}
+
+fn told(retold: antiphon_workflow::Retold) -> Retold {
+    let antiphon_workflow::Retold { name, description } = retold;
+    Retold { name, description }
 }
 
 /// The agents to serve. The project's own come first; of those that several workflows call the same, none can be named.
@@ -147,122 +151,4 @@ pub fn one_agent(place: &Place, checked: &Checked, name: &str) -> Result<Workflo
         false => format!("there are: {}", known.into_iter().collect::<Vec<_>>().join(", ")),
     };
     Err(Fault::usage(format!("there is no agent `{name}`"), help))
-}
-
-/// The catalogue of what some paths name, kept up to date with the files.
-pub struct Shelf {
-    world: Arc<World>,
-    paths: Vec<PathBuf>,
-    agent: Option<String>,
-    catalog: Catalog,
-    passed: Vec<Exposure>,
-    seen: Vec<Stamp>,
-}
-
-/// A file as it was when it was read.
-type Stamp = (PathBuf, u64, Option<SystemTime>);
-
-impl Shelf {
-    /// Loads the workflows; servers and models are bound as far as the environment allows.
-    pub fn stock(world: Arc<World>, paths: Vec<PathBuf>, agent: Option<String>) -> Result<Self, Fault> {
-        let seen = stamps(&paths);
-        let (workflows, passed) = offer(&world, &paths, agent.as_deref())?;
-        let catalog = Catalog::new(workflows).map_err(unservable)?;
-        catalog.pass_through(Pass::new(world.clone(), passed.clone()));
-        Ok(Self { world, paths, agent, catalog, passed, seen })
-    }
-
-    /// The catalogue; clones of it see later changes.
-    pub fn catalog(&self) -> Catalog {
-        self.catalog.clone()
-    }
-
-    /// Loads the files again whenever they have changed. Runs that have started go on as they are. Never ends.
-    pub async fn keep(&mut self) -> Infallible {
-        loop {
-            sleep(LOOK_EVERY).await;
-            let now = stamps(&self.paths);
-            if now == self.seen {
-                continue;
-            }
-            self.seen = now;
-            let renewed = offer(&self.world, &self.paths, self.agent.as_deref()).and_then(|(workflows, passed)| {
-                self.catalog.replace(workflows).map_err(unservable)?;
-                if passed != self.passed {
-                    self.catalog.pass_through(Pass::new(self.world.clone(), passed.clone()));
-                    self.passed = passed;
-                }
-                Ok(())
-            });
-            match renewed {
-                Ok(()) => tracing::info!("the workflow files have changed and are served as they are now"),
-                Err(fault) => {
-                    tracing::warn!("the workflow files have changed, but what is served stays: {}", fault.message())
-                }
-            }
-        }
-    }
-}
-
-fn offer(world: &World, paths: &[PathBuf], agent: Option<&str>) -> Result<(Vec<Exposed>, Vec<Exposure>), Fault> {
-    let mut all = Vec::new();
-    let mut through: Vec<Exposure> = Vec::new();
-    for Served { place, checked, workflows, passed } in load(paths, agent)? {
-        for exposure in passed {
-            if let Err(fault) = world.admit_passed(&place, &checked.project, &exposure.server) {
-                tracing::warn!(server = exposure.server, "{}", fault.message());
-            }
-            // Folders of one project share its `antiphon.toml`.
-            if !through.contains(&exposure) {
-                through.push(exposure);
-            }
-        }
-        for workflow in workflows {
-            if let Err(fault) = world.admit(&place, &checked.project, &workflow) {
-                // Its calls will say the same; the others are not to suffer.
-                tracing::warn!(workflow = workflow.name, "{}", fault.message());
-            }
-            all.push(exposed(workflow));
-        }
-    }
-    Ok((all, through))
-}
-
-fn unservable(error: CatalogError) -> Fault {
-    Fault::usage(error, "serve files or folders whose workflows have different names")
-}
-
-/// The files that these paths depend on. What a workflow includes (prompts, schemas) counts when its own file changes.
-fn stamps(paths: &[PathBuf]) -> Vec<Stamp> {
-    let places = paths.iter().filter_map(|path| Place::of(path).ok());
-    let files = places.flat_map(|place| place.files());
-    files
-        .map(|file| match std::fs::metadata(&file) {
-            Ok(about) => (file, about.len(), about.modified().ok()),
-            Err(_) => (file, 0, None),
-        })
-        .collect()
-}
-
-fn exposed(workflow: Workflow) -> Exposed {
-    let antiphon_workflow::TaskPolicy { mode, inline_wait, ttl } = workflow.task;
-    Exposed {
-        description: workflow.description.unwrap_or_else(|| format!("Runs the workflow `{}`", workflow.name)),
-        name: workflow.name,
-        agent: workflow.agent,
-        title: None,
-        input_schema: workflow.input_schema,
-        output_schema: workflow.output_schema,
-        plan: workflow.plan,
-        read_only: workflow.read_only,
-        task: TaskPolicy {
-            mode: match mode {
-                antiphon_workflow::TaskMode::Auto => TaskMode::Auto,
-                antiphon_workflow::TaskMode::Always => TaskMode::Always,
-                antiphon_workflow::TaskMode::Never => TaskMode::Never,
-            },
-            inline_wait,
-            ttl,
-        },
-    }
 }

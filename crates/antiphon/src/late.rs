@@ -111,6 +111,7 @@ impl<'a> Environment<'a> {
         Ok(ServerConfig {
             secrets,
             allow: def.allow.clone(),
+            read_only: def.read_only,
             timeout: def.timeout,
             session: def.session.map(|session| match session {
                 workflow::Session::Shared => Session::Shared,

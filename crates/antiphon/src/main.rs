@@ -14,6 +14,7 @@ mod late;
 mod local;
 mod owner;
 mod project;
+mod shelf;
 mod sources;
 mod stop;
 mod store;

@@ -139,6 +139,7 @@ mod tests {
                 cwd: None,
             },
             allow: None,
+            read_only: false,
             timeout: Duration::from_secs(60),
             session: None,
             sampling: None,

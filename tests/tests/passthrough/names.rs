@@ -39,7 +39,7 @@ fn names_begin_with_the_servers_own_unless_told_otherwise() {
 
 #[test]
 fn without_expose_there_are_workflows_alone() {
-    let (scratch, _upstream) = project(false, Wire::Stdio, "");
+    let (scratch, _upstream) = project(false, Wire::Stdio, "[serve]\nruns = false\nprompts = false\n");
     scratch.file("hello.toml", "[steps.one]\ncall = \"conf.greet\"\nwith.name = \"you\"\n");
     let mut host = serve(&scratch);
     let own = ["hello", "run_answer", "run_cancel", "run_start", "run_status"];

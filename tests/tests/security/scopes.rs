@@ -1,9 +1,9 @@
 //! What the scopes of a token open; the rest is to its holder as if it were not there.
 
-use antiphon_tests::{Era, Url, text_of};
+use antiphon_tests::{Authority, Era, Served, Url, text_of};
 use serde_json::{Value, json};
 
-use crate::{Guarded, MODERN, challenged};
+use crate::{Guarded, MODERN, challenged, project};
 
 const SCOPES: &str = "[serve.auth.scopes]\n\
     \"say\" = [\"echo\"]\n\
@@ -52,14 +52,44 @@ fn what_is_out_of_scope_is_not_listed() {
         assert!(said.contains("`echo`") && !said.contains("confirm") && !said.contains("clerk"), "{said}");
     }
 
-    for (method, list) in [("resources/list", "resources"), ("prompts/list", "prompts")] {
+    // A workflow that is open is a prompt, too, and where there are workflows there are runs.
+    for (method, list, own) in [("resources/list", "resources", "antiphon://runs"), ("prompts/list", "prompts", "echo")]
+    {
         let of = |scope: &str| {
             let listed = body(guarded.send(Some(&guarded.token("ada", scope)), method, json!({})));
-            listed["result"][list].as_array().map_or(0, Vec::len)
+            let all = listed["result"][list].as_array().cloned().unwrap_or_default();
+            let name = |one: &Value| one.get("uri").or(one.get("name")).and_then(Value::as_str).map(str::to_owned);
+            all.iter().filter_map(name).collect::<Vec<_>>()
         };
-        assert_eq!((of("say"), of("read:text")), (0, 0), "{method}");
-        assert!(of("conf") > 0 && of("all") > 0, "{method}");
+        assert_eq!((of("say"), of("read:text")), (vec![own.to_owned()], Vec::new()), "{method}");
+        assert!(!of("conf").is_empty() && !of("conf").contains(&own.to_owned()), "{method}");
+        assert!(of("all").len() > of("conf").len(), "{method}");
     }
+}
+
+#[test]
+fn a_tool_that_calls_others_opens_no_more() {
+    let authority = Authority::start();
+    let scratch = project(&authority, SCOPES);
+    let path = scratch.path().join("antiphon.toml");
+    let compact = std::fs::read_to_string(&path).unwrap().replace("[serve]\n", "[serve]\ncompact = true\n");
+    std::fs::write(&path, compact).unwrap();
+    let served = Served::start(&mut scratch.with_db(&["serve", ".", "--trust"]));
+    let guarded = Guarded { authority, scratch, served };
+    let token = guarded.token("ada", "read:text");
+    assert_eq!(guarded.tools(&token), ["find_tools", "call_tool"]);
+    let call = |tool: &str, arguments: Value| {
+        body(guarded.send(Some(&token), "tools/call", json!({ "name": tool, "arguments": arguments })))
+    };
+    let open = call("call_tool", json!({ "name": "conf__test_simple_text", "arguments": {} }));
+    assert!(text_of(&open["result"]).contains("simple text"), "{open}");
+    let closed = call("call_tool", json!({ "name": "conf__greet", "arguments": { "name": "Ada" } }));
+    assert_eq!(closed["result"]["isError"], true, "{closed}");
+    assert!(!closed.to_string().contains("Hello"), "{closed}");
+    let found = call("find_tools", json!({ "query": "greet" }));
+    assert_eq!(found["result"]["isError"], true, "{found}");
+    let names = call("find_tools", json!({}));
+    assert!(!names.to_string().contains("greet") && names.to_string().contains("conf__test_simple_text"), "{names}");
 }
 
 #[test]

@@ -35,6 +35,21 @@ async fn a_chain_runs_to_its_end_and_stays_readable() {
 }
 
 #[tokio::test]
+async fn an_owner_hears_of_runs_that_begin_and_end() {
+    let lab = Lab::new();
+    let engine = lab.open();
+    let mut news = engine.news();
+    let plan = chain(vec![read_only("a", "echo")]);
+    let ann = Owner("token:ann".into());
+    let id = engine.start(StartRun { owner: ann.clone(), ..request(&plan) }).await.unwrap().id;
+    assert_eq!(news.recv().await.unwrap(), ann, "it has begun");
+    end(&engine, &id).await;
+    assert_eq!(news.recv().await.unwrap(), ann, "it has ended");
+    start(&engine, &plan).await;
+    assert_ne!(news.recv().await.unwrap(), ann);
+}
+
+#[tokio::test]
 async fn keys_are_stable_distinct_and_hide_the_run_id() {
     let lab = Lab::new();
     let engine = lab.open();

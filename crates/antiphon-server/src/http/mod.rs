@@ -134,7 +134,7 @@ impl Gate {
         }
         match &self.guard {
             Some(guard) => guard.admit(shown, path).await,
-            None if self.tokens.is_empty() => Ok(everything(Owner("anonymous".into()))),
+            None if self.tokens.is_empty() => Ok(everything(Owner::anonymous())),
             None => {
                 let challenge = [(WWW_AUTHENTICATE, "Bearer")];
                 let text = "this server wants `Authorization: Bearer TOKEN`";

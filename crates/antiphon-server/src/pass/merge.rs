@@ -1,6 +1,7 @@
 //! The lists of several servers as one.
 
 use std::collections::HashMap;
+use std::sync::PoisonError;
 
 use antiphon_client::{CallContext, Listed, Listing};
 use futures::future::join_all;
@@ -12,6 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::{PATIENCE, Pass};
+use crate::runs;
 
 /// How long callers may keep a list, and whether others may have it.
 #[derive(Clone, Copy, Debug)]
@@ -27,16 +29,16 @@ impl Pass {
         let mut tools = Vec::new();
         let mut known = HashMap::new();
         for (at, list) in lists {
+            self.miss(at, &list);
             for mut tool in read::<Tool>(list) {
-                if !self.allows(at, &tool.name) {
+                if !self.offers(at, &tool) {
                     continue;
                 }
-                let name = self.exposures[at].outward(&tool.name);
+                let name = self.exposures[at].retell(&mut tool);
                 if known.contains_key(&name) {
                     tracing::warn!("`{name}` is passed through for the first server that has it; another has it, too");
                     continue;
                 }
-                tool.name = name.clone().into();
                 known.insert(name, (at, tool.clone()));
                 tools.push(tool);
             }
@@ -53,7 +55,7 @@ impl Pass {
         for (at, list) in lists {
             for mut prompt in read::<Prompt>(list) {
                 let outward = self.exposures[at].outward(&prompt.name);
-                if self.exposures[at].passes(&prompt.name) && !known.contains_key(&outward) {
+                if self.exposures[at].passes_prompt(&prompt.name) && !known.contains_key(&outward) {
                     prompt.name = outward.clone();
                     known.insert(outward, at);
                     result.prompts.push(prompt);
@@ -65,14 +67,17 @@ impl Pass {
         result
     }
 
-    /// The resources. A URI that several servers have stays as it is for the first, and is marked for the others.
-    pub(crate) async fn list_resources(&self, cx: &CallContext) -> ListResourcesResult {
+    /// The resources. A URI that several servers have stays as it is for the first, and is marked for the others; one that looks
+    /// like ours is marked if we have our own.
+    pub(crate) async fn list_resources(&self, cx: &CallContext, beside_ours: bool) -> ListResourcesResult {
         let (lists, keep) = self.ask(Listing::Resources, cx).await;
         let mut result = ListResourcesResult::default();
         let mut known = HashMap::new();
         for (at, list) in lists {
             for mut resource in read::<Resource>(list) {
-                if known.get(&resource.uri).is_some_and(|first| *first != at) {
+                if known.get(&resource.uri).is_some_and(|first| *first != at)
+                    || beside_ours && runs::is_ours(&resource.uri)
+                {
                     resource.uri = format!("{}{}", self.exposures[at].mark(), resource.uri);
                 }
                 known.insert(resource.uri.clone(), at);
@@ -84,13 +89,17 @@ impl Pass {
         result
     }
 
-    /// The templates of resources. One that several servers have is the first one's.
-    pub(crate) async fn list_templates(&self, cx: &CallContext) -> ListResourceTemplatesResult {
+    /// The templates of resources. One that several servers have is the first one's; one that looks like ours is marked if we have
+    /// our own.
+    pub(crate) async fn list_templates(&self, cx: &CallContext, beside_ours: bool) -> ListResourceTemplatesResult {
         let (lists, keep) = self.ask(Listing::Templates, cx).await;
         let mut result = ListResourceTemplatesResult::default();
         let mut known: Vec<(String, usize)> = Vec::new();
         for (at, list) in lists {
-            for template in read::<ResourceTemplate>(list) {
+            for mut template in read::<ResourceTemplate>(list) {
+                if beside_ours && runs::is_ours(&template.uri_template) {
+                    template.uri_template = format!("{}{}", self.exposures[at].mark(), template.uri_template);
+                }
                 if !known.iter().any(|(known, _)| *known == template.uri_template) {
                     known.push((template.uri_template.clone(), at));
                     result.resource_templates.push(template);
@@ -102,8 +111,24 @@ impl Pass {
         result
     }
 
-    fn allows(&self, at: usize, own: &str) -> bool {
-        self.exposures[at].passes(own) && self.client(at).is_some_and(|client| client.config().allows(own))
+    /// Says once of what is named in `[serve]` that the server does not have it.
+    fn miss(&self, at: usize, list: &Listed) {
+        let exposure = &self.exposures[at];
+        let has = |name: &str| list.items.iter().any(|tool| tool.get("name").is_some_and(|known| known == name));
+        for name in exposure.named_tools().filter(|name| !has(name)) {
+            let name = format!("{}.{name}", exposure.server);
+            if self.missed.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
+                tracing::warn!("`[serve]` names `{name}`, and the server lists no such tool");
+            }
+        }
+    }
+
+    /// Whether a tool that a server lists is passed through.
+    fn offers(&self, at: usize, tool: &Tool) -> bool {
+        let hints = tool.annotations.as_ref();
+        let read_only = hints.is_some_and(|hints| hints.read_only_hint == Some(true));
+        self.exposures[at].passes_tool(&tool.name, hints)
+            && self.client(at).is_some_and(|client| client.config().admits(&tool.name, read_only))
     }
 
     /// Asks all servers at once; one that fails hides no other.

@@ -7,17 +7,20 @@
 
 mod ask;
 mod changes;
+mod chosen;
+mod compact;
 mod known;
 mod merge;
 mod names;
 mod park;
+mod rank;
 mod reply;
 mod request;
 mod task;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use antiphon_client::{CallContext, Client};
@@ -25,7 +28,8 @@ use futures::future::join_all;
 use rmcp::model::{ServerCapabilities, Tool};
 use tokio::time::timeout;
 
-pub(crate) use self::changes::Told;
+pub use self::chosen::{Exposure, Retold};
+pub(crate) use self::compact::{Compacted, compacted, find, unknown};
 use self::known::Knowledge;
 pub(crate) use self::park::Parking;
 pub(crate) use self::request::Passing;
@@ -55,24 +59,15 @@ pub trait Upstreams: Send + Sync {
     fn upstream(&self, name: &str) -> Option<Arc<Client>>;
 }
 
-/// A server whose offer is passed through.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exposure {
-    /// Its name.
-    pub server: String,
-    /// Patterns of the tools and prompts to pass through (`*` stands for anything). With `*` itself, resources are, too.
-    pub patterns: Vec<String>,
-    /// What their names begin with; empty if they stay as they are.
-    pub prefix: String,
-    /// Of all that, only what one of these patterns fits, too; `None` is all of it.
-    pub only: Option<Vec<String>>,
-}
-
 /// What is passed through.
 pub struct Pass {
     upstreams: Arc<dyn Upstreams>,
     exposures: Vec<Exposure>,
+    /// More tools than this are offered by two: one finds them, one calls them.
+    compact_above: Option<usize>,
     knowledge: Knowledge,
+    /// Tools that were named and are not there: each is told of once.
+    missed: Mutex<BTreeSet<String>>,
 }
 
 impl fmt::Debug for Pass {
@@ -84,7 +79,14 @@ impl fmt::Debug for Pass {
 impl Pass {
     /// Passes through what these servers offer. None is started before it is needed.
     pub fn new(upstreams: Arc<dyn Upstreams>, exposures: Vec<Exposure>) -> Self {
-        Self { upstreams, exposures, knowledge: Knowledge::default() }
+        Self { upstreams, exposures, compact_above: None, knowledge: Knowledge::default(), missed: Mutex::default() }
+    }
+
+    /// Offers more tools than this by two of our own, `find_tools` and `call_tool`.
+    #[must_use]
+    pub fn compact_above(mut self, count: Option<usize>) -> Self {
+        self.compact_above = count;
+        self
     }
 
     /// Whether nothing is.
@@ -97,7 +99,7 @@ impl Pass {
         let open =
             self.exposures.iter().map(|whole| Exposure { only: access.of_server(&whole.server), ..whole.clone() });
         let open = open.filter(|exposure| exposure.only.as_ref().is_none_or(|only| !only.is_empty()));
-        Self::new(self.upstreams.clone(), open.collect())
+        Self::new(self.upstreams.clone(), open.collect()).compact_above(self.compact_above)
     }
 
     /// What all servers together can. One that has not been there yet may be able to do anything.

@@ -112,8 +112,10 @@ impl Pass {
         mut params: CallToolRequestParams,
     ) -> Option<Result<CallToolResponse, ErrorData>> {
         let own = self.tool_of(&params.name, || passing.cx()).await?;
-        if self.client(own.at).is_some_and(|client| !client.config().allows(&own.name)) {
-            return None;
+        match self.admits(&own, passing).await {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => return Some(Err(error)),
         }
         if let Err(doubt) = self.certain(passing, &params.name).await {
             return Some(Err(doubt));
@@ -131,6 +133,21 @@ impl Pass {
                 task::renamed(&shared.seal, &passing.caller.owner, server, made).map(CallToolResponse::Task)
             }
         }))
+    }
+
+    /// Whether a tool may be called. Where that depends on its annotations, they count as the server lists them now.
+    async fn admits(&self, own: &Own, passing: &Passing<'_>) -> Result<bool, ErrorData> {
+        let (Some(client), exposure) = (self.client(own.at), &self.exposures[own.at]) else { return Ok(true) };
+        let config = client.config();
+        if !config.allows(&own.name) {
+            return Ok(false);
+        }
+        if !config.read_only && !exposure.looks_at_annotations() {
+            return Ok(true);
+        }
+        let tools = client.tools(&passing.cx()).await.map_err(refusal)?;
+        let hints = tools.get(&own.name).map(|tool| tool.definition.get("annotations").cloned().unwrap_or_default());
+        Ok(hints.is_some_and(|hints| exposure.passes_tool(&own.name, serde_json::from_value(hints).ok().as_ref())))
     }
 
     /// A call that a process before this one has passed on already is passed on again only if that does no harm.

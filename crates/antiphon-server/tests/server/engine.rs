@@ -19,6 +19,7 @@ const CREATED_AT: u64 = 1_700_000_000_000;
 pub struct Scripted {
     state: Mutex<State>,
     changes: watch::Sender<u64>,
+    news: broadcast::Sender<Owner>,
 }
 
 #[derive(Default)]
@@ -36,7 +37,7 @@ struct Entry {
 
 impl Scripted {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), changes: watch::Sender::new(0) })
+        Arc::new(Self { state: Mutex::default(), changes: watch::Sender::new(0), news: broadcast::Sender::new(16) })
     }
 
     /// A plan whose run does what `name` says; see [`Scripted::begin`].
@@ -329,6 +330,10 @@ impl Engine for Scripted {
 
     async fn list(&self, _: Filter, _: Option<String>, _: usize) -> Result<Page, EngineError> {
         Ok(Page { runs: vec![], next: None })
+    }
+
+    fn news(&self) -> broadcast::Receiver<Owner> {
+        self.news.subscribe()
     }
 
     async fn history(&self, _: &RunId) -> Result<Vec<Event>, EngineError> {

@@ -29,6 +29,8 @@ pub(super) struct Server {
     auth: Option<ServerAuth>,
     /// Patterns of the tools that may be called; `*` stands for anything. By default all.
     allow: Option<Vec<String>>,
+    /// Whether only those tools may be called whose annotations say that they change nothing (`readOnlyHint`). By default all.
+    read_only: Option<bool>,
     /// How long it may be silent during a call; progress resets it. By default `"60s"`.
     timeout: Option<Duration>,
     /// Whether all runs share one connection, or each has its own. By default they share it, but for a server that may call

@@ -21,9 +21,9 @@ use super::lock::{Holder, Lock};
 use super::relay::Link;
 use super::socket::Socket;
 use super::until::Until;
-use crate::exposed::Shelf;
 use crate::fault::Fault;
 use crate::key;
+use crate::shelf::Shelf;
 use crate::stop::Stop;
 use crate::store::Store;
 

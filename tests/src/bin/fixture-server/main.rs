@@ -6,6 +6,7 @@
 mod asking;
 mod back;
 mod log;
+mod many;
 mod server;
 mod store;
 mod task;
@@ -31,6 +32,9 @@ struct Args {
     /// Speak 2025-11-25 and older only.
     #[arg(long)]
     legacy: bool,
+    /// List so many more tools, which do nothing.
+    #[arg(long, default_value_t = 0)]
+    many: usize,
     /// Serve streamable HTTP on this port of the loopback instead of stdio; 0 takes a free one.
     #[arg(long)]
     http: Option<u16>,
@@ -52,7 +56,7 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let log = args.log.unwrap_or_else(|| std::env::temp_dir().join(format!("fixture-{}.jsonl", std::process::id())));
-    let fixture = Fixture::new(&log, args.legacy)?;
+    let fixture = Fixture::new(&log, args.legacy, args.many)?;
     match args.http {
         None => {
             fixture.serve(stdio_pipes()).await?.waiting().await?;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::log::CallLog;
 use crate::store::{self, Store};
-use crate::{task, tools};
+use crate::{many, task, tools};
 
 /// Where callers put the key that stays the same when a call is repeated.
 const IDEMPOTENCY_KEY: &str = "antiphon/idempotency-key";
@@ -28,12 +28,14 @@ pub struct Fixture {
     pub store: Arc<Store>,
     log: Arc<CallLog>,
     legacy: bool,
+    /// How many tools it lists that do nothing.
+    many: usize,
 }
 
 impl Fixture {
-    pub fn new(log: &Path, legacy: bool) -> std::io::Result<Self> {
+    pub fn new(log: &Path, legacy: bool, many: usize) -> std::io::Result<Self> {
         let store = Arc::new(Store::open(store::beside(log))?);
-        Ok(Self { store, log: Arc::new(CallLog::open(log)?), legacy })
+        Ok(Self { store, log: Arc::new(CallLog::open(log)?), legacy, many })
     }
 }
 
@@ -70,7 +72,7 @@ impl ServerHandler for Fixture {
         _request: Option<PaginatedRequestParams>,
         _context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(tools::list()))
+        Ok(ListToolsResult::with_all_items(tools::list().into_iter().chain(many::tools(self.many)).collect()))
     }
 
     async fn call_tool(
