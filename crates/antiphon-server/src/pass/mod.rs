@@ -8,6 +8,7 @@
 mod ask;
 mod changes;
 mod known;
+mod late;
 mod merge;
 mod names;
 mod park;
@@ -18,22 +19,18 @@ mod task;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use antiphon_client::{CallContext, Client};
+use antiphon_client::Client;
 use futures::future::join_all;
 use rmcp::model::{ServerCapabilities, Tool};
-use tokio::time::timeout;
 
 pub(crate) use self::changes::Told;
 use self::known::Knowledge;
+use self::late::Late;
 pub(crate) use self::park::Parking;
 pub(crate) use self::request::Passing;
 pub(crate) use self::task::is_ours as is_task;
 use crate::access::Access;
-
-/// How long a server that does not answer may hold up those who ask what there is.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 fn anything() -> ServerCapabilities {
     ServerCapabilities::builder()
@@ -73,6 +70,7 @@ pub struct Pass {
     upstreams: Arc<dyn Upstreams>,
     exposures: Vec<Exposure>,
     knowledge: Knowledge,
+    late: Late,
 }
 
 impl fmt::Debug for Pass {
@@ -84,7 +82,7 @@ impl fmt::Debug for Pass {
 impl Pass {
     /// Passes through what these servers offer. None is started before it is needed.
     pub fn new(upstreams: Arc<dyn Upstreams>, exposures: Vec<Exposure>) -> Self {
-        Self { upstreams, exposures, knowledge: Knowledge::default() }
+        Self { upstreams, exposures, knowledge: Knowledge::default(), late: Late::default() }
     }
 
     /// Whether nothing is.
@@ -124,14 +122,8 @@ impl Pass {
         }
         let unknown = (0..self.exposures.len()).filter(|at| !known.contains(at));
         let asked = unknown.map(|at| async move {
-            let server = &self.exposures[at].server;
-            let client = self.client(at)?;
-            match timeout(PATIENCE, client.about(&CallContext::detached())).await {
-                Ok(Ok(about)) => return Some((at, about)),
-                Ok(Err(error)) => tracing::warn!("{error}; what it offers is left out for now"),
-                Err(_) => tracing::warn!("server `{server}` is not there yet; what it offers is left out for now"),
-            }
-            None
+            let about = self.late.about(at, &self.client(at)?).await?;
+            Some((at, about))
         });
         let found = join_all(asked).await;
         self.knowledge.learn(|known| {

@@ -202,7 +202,7 @@ impl Pass {
         *name = its;
         params.meta = None;
         let request = ClientRequest::CompleteRequest(CompleteRequest::new(params));
-        match said(self.plain(passing, at, request).await?)? {
+        match said(self.plain(passing, at, request).await?).map_err(self.unreadable(at))? {
             Said::Complete(result) => Ok(result),
             _ => Err(ErrorData::internal_error("the server's completion is none", None)),
         }
@@ -259,7 +259,7 @@ impl Pass {
                 let sealed = shared.seal.seal(owner, subject, &Carried::Parked(id));
                 return Ok(Said::Asks(InputRequiredResult::new(Some(requests), sealed)));
             };
-            let mut asks = match said(result)? {
+            let mut asks = match said(result).map_err(self.unreadable(own.at))? {
                 Said::Asks(asks) => asks,
                 said => return Ok(said),
             };
@@ -278,6 +278,12 @@ impl Pass {
             calling = passing.start(&client, asked.clone().request());
         }
         Err(ErrorData::internal_error(format!("the server still asks after {MAX_ROUNDS} rounds"), None))
+    }
+
+    /// What callers are told of an answer that is none.
+    pub(super) fn unreadable(&self, at: usize) -> impl Fn(serde_json::Error) -> ErrorData {
+        let server = &self.exposures[at].server;
+        move |error| ErrorData::internal_error(format!("the answer of server `{server}` can't be read: {error}"), None)
     }
 
     fn upstream(&self, at: usize) -> Result<Arc<Client>, ErrorData> {
