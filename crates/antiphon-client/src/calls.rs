@@ -31,6 +31,9 @@ const REFUSED: i32 = -1;
 #[derive(Debug)]
 pub(crate) struct Calls {
     in_flight: Mutex<BTreeMap<i64, InFlight>>,
+    /// How many are being sent. Their server may say something about them before they are in flight here.
+    entering: AtomicUsize,
+    entered: Notify,
     tools_changed: AtomicU64,
     /// How many tasks have been attended to.
     tasks: AtomicI64,
@@ -125,6 +128,16 @@ impl Drop for Entry {
     }
 }
 
+/// See [`Calls::entering`].
+pub(crate) struct Entering<'a>(&'a Calls);
+
+impl Drop for Entering<'_> {
+    fn drop(&mut self) {
+        self.0.entering.fetch_sub(1, Ordering::AcqRel);
+        self.0.entered.notify_waiters();
+    }
+}
+
 /// Nobody wants to know of changes.
 #[cfg(test)]
 impl Default for Calls {
@@ -135,7 +148,14 @@ impl Default for Calls {
 
 impl Calls {
     pub(crate) fn new(changes: broadcast::Sender<Change>) -> Self {
-        Self { in_flight: Mutex::default(), tools_changed: AtomicU64::new(0), tasks: AtomicI64::new(0), changes }
+        Self {
+            in_flight: Mutex::default(),
+            entering: AtomicUsize::new(0),
+            entered: Notify::new(),
+            tools_changed: AtomicU64::new(0),
+            tasks: AtomicI64::new(0),
+            changes,
+        }
     }
 
     /// The server has told of a change.
@@ -145,6 +165,25 @@ impl Calls {
         }
         // Nobody may be interested.
         let _ = self.changes.send(change);
+    }
+
+    /// A call is being sent, until this is dropped.
+    pub(crate) fn entering(&self) -> Entering<'_> {
+        self.entering.fetch_add(1, Ordering::AcqRel);
+        Entering(self)
+    }
+
+    /// Finds a call that something has come for; if need be, once those that are being sent have entered.
+    async fn find<T>(&self, which: impl Fn(&BTreeMap<i64, InFlight>) -> Option<T>) -> Option<T> {
+        loop {
+            let entered = self.entered.notified();
+            let entering = self.entering.load(Ordering::Acquire);
+            let found = which(&self.in_flight());
+            if found.is_some() || entering == 0 {
+                return found;
+            }
+            entered.await;
+        }
     }
 
     /// A call has been sent.
@@ -178,12 +217,13 @@ impl Calls {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn progress(&self, progress: ProgressNotificationParam) {
-        let in_flight = self.in_flight();
-        if let Some(call) = in_flight.values().find(|call| call.token.as_ref() == Some(&progress.progress_token)) {
+    async fn progress(&self, progress: ProgressNotificationParam) {
+        let its = |call: &&InFlight| call.token.as_ref() == Some(&progress.progress_token);
+        let events = self.find(|in_flight| in_flight.values().find(its).map(|call| call.events.clone())).await;
+        if let Some(events) = events {
             let ProgressNotificationParam { progress, total, message, .. } = progress;
             // The call may have ended just now.
-            let _ = call.events.send(CallEvent::Progress(Progress { progress, total, message }));
+            let _ = events.send(CallEvent::Progress(Progress { progress, total, message }));
         }
     }
 
@@ -216,15 +256,14 @@ impl Calls {
 
     /// Gives a log message to the call that it belongs to: the one that it was marked with (see `http.rs`), else the only one, or
     /// the likeliest if all are of one run.
-    fn log(&self, id: Option<i64>, message: LoggingMessageNotificationParam) {
-        let in_flight = self.in_flight();
-        let call = match id {
-            Some(id) => in_flight.get(&id),
-            None => likeliest(&in_flight).and_then(|id| in_flight.get(&id)),
-        };
-        if let Some(call) = call {
+    async fn log(&self, id: Option<i64>, message: LoggingMessageNotificationParam) {
+        let events = self.find(|in_flight| {
+            let call = in_flight.get(&id.or_else(|| likeliest(in_flight))?)?;
+            Some(call.events.clone())
+        });
+        if let Some(events) = events.await {
             // The call may have ended just now.
-            let _ = call.events.send(CallEvent::Log(message));
+            let _ = events.send(CallEvent::Log(message));
         }
     }
 
@@ -238,16 +277,14 @@ impl Calls {
         method: &'static str,
         params: Value,
     ) -> Result<Value, ErrorData> {
-        let call = {
-            let in_flight = self.in_flight();
-            let call = match origin {
-                Some(InboundStreamOrigin::OutboundRequest(id)) => number(id).and_then(|id| in_flight.get(&id)),
-                Some(InboundStreamOrigin::Unassociated) | None => {
-                    likeliest(&in_flight).and_then(|id| in_flight.get(&id))
-                }
+        let call = self.find(|in_flight| {
+            let id = match origin {
+                Some(InboundStreamOrigin::OutboundRequest(id)) => number(id),
+                Some(InboundStreamOrigin::Unassociated) | None => likeliest(in_flight),
             };
-            call.map(|call| call.serving.clone())
-        };
+            Some(in_flight.get(&id?)?.serving.clone())
+        });
+        let call = call.await;
         let Some(call) = call else {
             return Err(ErrorData::invalid_request(
                 "this question belongs to no call: ask while handling one, on a connection that serves one run",
@@ -372,7 +409,7 @@ impl ClientHandler for Handler {
 
     async fn on_progress(&self, mut params: ProgressNotificationParam, _context: NotificationContext<RoleClient>) {
         params.message = params.message.map(|message| self.config.redact(&message).into_owned());
-        self.calls.progress(params);
+        self.calls.progress(params).await;
     }
 
     async fn on_logging_message(
@@ -384,7 +421,7 @@ impl ClientHandler for Handler {
         let mut meta = params.meta.take().unwrap_or(context.meta);
         let request = meta.0.0.shift_remove(http::REQUEST).and_then(|id| id.as_i64());
         params.meta = Some(meta).filter(|meta| !meta.0.0.is_empty());
-        self.calls.log(request, params);
+        self.calls.log(request, params).await;
     }
 
     async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {

@@ -65,10 +65,12 @@ impl Connection {
             object.0.0 = meta;
             options = options.with_meta(object);
         }
+        let entering = self.calls.entering();
         let Ok(handle) = self.peer.send_request_with_option(request, options).await else {
             return Err(self.lost(Fate::NeverSent).await);
         };
         let mut entry = self.calls.enter(&handle.id, &handle.progress_token, cx);
+        drop(entering);
         let mut pending_call = PendingCall { handle: Some(handle), wire: Arc::clone(&self.wire) };
         let silence = sleep(self.config.timeout);
         let deadline = sleep_until(cx.deadline.unwrap_or_else(|| Instant::now() + LONGEST_CALL));
