@@ -82,7 +82,8 @@ type Compared = (&'static str, &'static str, fn(&Round) -> f64, fn(Figure) -> Fi
 /// Its memory, once every server has been called.
 async fn memory(lab: &Lab) -> Result<Figure, Error> {
     let servers: String = (0..UPSTREAMS).map(|number| over_stdio(lab, &format!("s{number}"), Era::Modern)).collect();
-    let folder = project(lab, "hop-memory", &format!("{servers}[serve]\nexpose = [\"*.*\"]\n"))?;
+    let exposed: Vec<String> = (0..UPSTREAMS).map(|number| format!("s{number}.*")).collect();
+    let folder = project(lab, "hop-memory", &format!("{servers}[serve]\nexpose = {exposed:?}\n"))?;
     let host = lab.host(&folder)?;
     host.ask("tools/list", json!({})).await?;
     for number in 0..UPSTREAMS {

@@ -22,7 +22,7 @@ use crate::call::{Answering, CREATE_MESSAGE, CallContext, ELICIT, LIST_ROOTS, Pr
 use crate::change::Change;
 use crate::config::ServerConfig;
 use crate::http;
-use crate::wire::number;
+use crate::wire::{Wire, number};
 
 /// As clients spell "the user said no".
 const REFUSED: i32 = -1;
@@ -44,7 +44,7 @@ pub(crate) struct Calls {
 struct InFlight {
     token: Option<ProgressToken>,
     run: Option<Arc<str>>,
-    events: mpsc::UnboundedSender<CallEvent>,
+    events: mpsc::UnboundedSender<Box<CallEvent>>,
     serving: Serving,
 }
 
@@ -104,7 +104,7 @@ impl Serving {
     }
 }
 
-/// What reaches a call before its answer, beside questions.
+/// What reaches a call before its answer, beside questions. Boxed: a channel sets aside room for 32, and most calls need none.
 #[derive(Debug)]
 pub(crate) enum CallEvent {
     /// It gets on.
@@ -118,7 +118,7 @@ pub(crate) struct Entry {
     calls: Arc<Calls>,
     id: i64,
     /// What reaches it.
-    pub(crate) events: mpsc::UnboundedReceiver<CallEvent>,
+    pub(crate) events: mpsc::UnboundedReceiver<Box<CallEvent>>,
     pub(crate) serving: Serving,
 }
 
@@ -223,7 +223,7 @@ impl Calls {
         if let Some(events) = events {
             let ProgressNotificationParam { progress, total, message, .. } = progress;
             // The call may have ended just now.
-            let _ = events.send(CallEvent::Progress(Progress { progress, total, message }));
+            let _ = events.send(CallEvent::Progress(Progress { progress, total, message }).into());
         }
     }
 
@@ -263,7 +263,7 @@ impl Calls {
         });
         if let Some(events) = events.await {
             // The call may have ended just now.
-            let _ = events.send(CallEvent::Log(message));
+            let _ = events.send(CallEvent::Log(message).into());
         }
     }
 
@@ -315,6 +315,7 @@ pub(crate) struct Handler {
     /// What the server is offered on this connection, where that is not what it is granted.
     pub(crate) offer: Option<Arc<ClientCapabilities>>,
     pub(crate) calls: Arc<Calls>,
+    pub(crate) wire: Arc<Wire>,
 }
 
 impl Handler {
@@ -410,6 +411,7 @@ impl ClientHandler for Handler {
     async fn on_progress(&self, mut params: ProgressNotificationParam, _context: NotificationContext<RoleClient>) {
         params.message = params.message.map(|message| self.config.redact(&message).into_owned());
         self.calls.progress(params).await;
+        self.wire.heard();
     }
 
     async fn on_logging_message(
@@ -422,6 +424,7 @@ impl ClientHandler for Handler {
         let request = meta.0.0.shift_remove(http::REQUEST).and_then(|id| id.as_i64());
         params.meta = Some(meta).filter(|meta| !meta.0.0.is_empty());
         self.calls.log(request, params).await;
+        self.wire.heard();
     }
 
     async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {

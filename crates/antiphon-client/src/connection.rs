@@ -146,7 +146,12 @@ impl Connection {
         };
         let impossible = |message| fail(ErrorKind::Unavailable, message, None);
         let wire = Arc::new(Wire::default());
-        let handler = Handler { config: Arc::clone(config), offer: offer.cloned(), calls: Arc::clone(&calls) };
+        let handler = Handler {
+            config: Arc::clone(config),
+            offer: offer.cloned(),
+            calls: Arc::clone(&calls),
+            wire: Arc::clone(&wire),
+        };
         let stop = CancellationToken::new();
         let mut process = None;
         let opening = match &config.transport {

@@ -81,7 +81,7 @@ impl Connection {
                 answer = pending_call.answer() => break Ok(answer),
                 () = cx.cancelled.cancelled() => break Err(Impatience::Cancelled),
                 () = &mut deadline => break Err(Impatience::Late),
-                Some(event) = entry.events.recv() => hear(cx, event),
+                Some(event) = entry.events.recv() => hear(cx, *event),
                 // People may take their time; the server's starts again with their answer.
                 () = entry.serving.turned() => {}
                 () = &mut silence, if !entry.serving.asks() => break Err(Impatience::Silent),
@@ -89,11 +89,11 @@ impl Connection {
             silence.as_mut().reset(Instant::now() + self.config.timeout);
         };
         // What the server has said before its answer may still be on its way here.
-        if cx.on_behalf.is_some() {
+        if cx.on_behalf.is_some() && self.wire.is_telling() {
             tokio::task::yield_now().await;
         }
         while let Ok(event) = entry.events.try_recv() {
-            hear(cx, event);
+            hear(cx, *event);
         }
         let Some(id) = pending_call.handle.as_ref().map(|handle| handle.id.clone()) else {
             return Err(self.lost(Fate::NeverSent).await);

@@ -86,12 +86,21 @@ fn same_origin(attempt: redirect::Attempt<'_>) -> redirect::Action {
 }
 
 impl WatchedHttp {
+    /// Notes that a call is told of something.
+    fn count(&self, data: &str) {
+        let of_calls = ["\"notifications/progress\"", "\"notifications/message\""];
+        if data.len() < MAX_MARKED && of_calls.iter().any(|method| data.contains(method)) {
+            self.wire.told();
+        }
+    }
+
     /// Notes an event that can't be read as the answer to `id`, and makes it one that can.
     fn watch(&self, id: i64, event: Result<Sse, SseError>) -> Result<Sse, SseError> {
         match event {
             Ok(mut event) => {
                 let message = matches!(event.event.as_deref(), None | Some("" | "message"));
                 let data = event.data.as_deref().unwrap_or_default();
+                self.count(data);
                 if message
                     && !data.trim().is_empty()
                     && let Err(error) = serde_json::from_str::<IgnoredAny>(data)
@@ -204,7 +213,8 @@ impl StreamableHttpClient for WatchedHttp {
         custom_headers: HashMap<HeaderName, HeaderValue>,
         max_sse_event_size: usize,
     ) -> Result<BoxStream<'static, Result<Sse, SseError>>, StreamableHttpError<Self::Error>> {
-        self.client
+        let events = self
+            .client
             .get_stream_with_max_sse_event_size(
                 uri,
                 session_id,
@@ -213,7 +223,14 @@ impl StreamableHttpClient for WatchedHttp {
                 custom_headers,
                 max_sse_event_size,
             )
-            .await
+            .await?;
+        let this = self.clone();
+        let counted = move |event: &Result<Sse, SseError>| {
+            if let Ok(Sse { data: Some(data), .. }) = event {
+                this.count(data);
+            }
+        };
+        Ok(events.inspect(counted).boxed())
     }
 }
 

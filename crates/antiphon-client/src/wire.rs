@@ -2,6 +2,7 @@
 //! answer came that nobody could read.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rmcp::model::RequestId;
@@ -11,6 +12,8 @@ use rmcp::model::RequestId;
 pub(crate) struct Wire {
     requests: Mutex<HashMap<i64, Fate>>,
     fault: Mutex<Option<String>>,
+    /// Notifications about calls that were read and have not reached them yet.
+    telling: AtomicUsize,
 }
 
 /// What became of a request.
@@ -61,6 +64,21 @@ impl Wire {
     /// Nobody waits for this request any more; what became of it.
     pub(crate) fn settle(&self, id: &RequestId) -> Fate {
         number(id).and_then(|id| self.requests().remove(&id)).unwrap_or(Fate::NeverSent)
+    }
+
+    /// A notification about a call was read.
+    pub(crate) fn told(&self) {
+        self.telling.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// It has reached its call, or there is none.
+    pub(crate) fn heard(&self) {
+        let _ = self.telling.fetch_update(Ordering::AcqRel, Ordering::Acquire, |telling| telling.checked_sub(1));
+    }
+
+    /// Whether some are on their way.
+    pub(crate) fn is_telling(&self) -> bool {
+        self.telling.load(Ordering::Acquire) > 0
     }
 
     /// The connection can't go on, for this reason.

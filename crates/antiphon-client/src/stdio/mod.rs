@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use rmcp::RoleClient;
 use rmcp::model::{
-    ClientJsonRpcMessage, ClientRequest, CustomResult, ErrorData, RequestId, ServerJsonRpcMessage, ServerResult,
+    ClientJsonRpcMessage, ClientRequest, CustomResult, ErrorData, RequestId, ServerJsonRpcMessage, ServerNotification,
+    ServerResult,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -221,6 +222,12 @@ impl Reading {
                 self.noise.0 = 0;
                 if let Some(id) = answers.filter(|id| self.lifecycle.contains(id)) {
                     self.wire.forget(id);
+                }
+                if let ServerJsonRpcMessage::Notification(told) = &message
+                    && let ServerNotification::ProgressNotification(_)
+                    | ServerNotification::LoggingMessageNotification(_) = told.notification
+                {
+                    self.wire.told();
                 }
                 Some(message)
             }

@@ -4,7 +4,7 @@ use antiphon_client::ClientError;
 use rmcp::ErrorData;
 use rmcp::model::{
     CallToolResult, CompleteResult, CreateTaskResult, GetPromptResult, InputRequiredResult, ReadResourceResult,
-    ResultType, ServerResult,
+    ResourceContents, ResultType, ServerResult,
 };
 use serde::de::DeserializeOwned;
 
@@ -75,6 +75,17 @@ pub(super) fn read<T: DeserializeOwned>(result: ServerResult) -> Result<T, serde
         result => serde_json::to_value(result)?,
     };
     serde_json::from_value(value)
+}
+
+/// What was read under a marked URI has marked URIs.
+pub(super) fn mark(read: &mut ReadResourceResult, mark: &str) {
+    for part in &mut read.contents {
+        if let ResourceContents::TextResourceContents { uri, .. } | ResourceContents::BlobResourceContents { uri, .. } =
+            part
+        {
+            uri.insert_str(0, mark);
+        }
+    }
 }
 
 /// The server's own error as it is; ours names the server.
