@@ -1,13 +1,16 @@
-//! The tool server that is called: `echo`, `note` and `sleep`, as cheap as rmcp lets a server be.
+//! The tool server that is called: `echo`, `note`, `sleep` and `big`, as cheap as rmcp lets a server be.
 //!
 //! The one that the tests use writes each call to the disk, which would be most of what is measured here.
 
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ErrorData, ListToolsResult, PaginatedRequestParams,
-    ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, DiscoverRequestMethod, DiscoverResult,
+    ErrorData, ListToolsResult, PaginatedRequestParams, ProtocolVersion, ServerCapabilities, ServerConfig, Tool,
+    ToolAnnotations,
 };
 use rmcp::service::RequestContext;
 use rmcp::transport::io::stdio_pipes;
@@ -18,14 +21,41 @@ use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
-use crate::Error;
+use crate::{Era, Error};
 
+/// How long the text of `big` is, in bytes.
+pub const BIG: usize = 1_000_000;
+
+/// The server.
 #[derive(Clone)]
-struct Fixture;
+pub struct Fixture {
+    era: Era,
+    big: Arc<str>,
+}
+
+impl Fixture {
+    /// One that speaks no later era than this.
+    pub fn new(era: Era) -> Self {
+        // Lines and quotes, as in a log or a JSON file: a proxy has to escape them again.
+        let line = "{\"level\":\"info\",\"message\":\"one of many lines that a tool may give back\"}\n";
+        Self { era, big: line.repeat(BIG / line.len() + 1)[..BIG].into() }
+    }
+}
 
 impl ServerHandler for Fixture {
     fn get_info(&self) -> ServerConfig {
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+    }
+
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        Cow::Borrowed(ProtocolVersion::known_up_to(&self.era.version()))
+    }
+
+    async fn discover(&self, _context: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
+        if self.era == Era::Legacy {
+            return Err(ErrorData::method_not_found::<DiscoverRequestMethod>());
+        }
+        Ok(DiscoverResult::from_server_info(self.supported_protocol_versions().into_owned(), self.get_info()))
     }
 
     async fn list_tools(
@@ -39,6 +69,7 @@ impl ServerHandler for Fixture {
             read_only(tool("echo", "Gives its arguments back")),
             read_only(tool("sleep", "Waits `ms`, then gives its arguments back")),
             tool("note", "Gives its arguments back, and does not say what else it does"),
+            read_only(tool("big", "Gives a megabyte of text")),
         ]))
     }
 
@@ -48,6 +79,9 @@ impl ServerHandler for Fixture {
         _context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let arguments = request.arguments.unwrap_or_default();
+        if request.name == "big" {
+            return Ok(CallToolResult::success(vec![ContentBlock::text(&*self.big)]).into());
+        }
         if request.name == "sleep" {
             let ms = arguments.get("ms").and_then(Value::as_u64).unwrap_or(0);
             tokio::time::sleep(Duration::from_millis(ms)).await;
@@ -57,21 +91,20 @@ impl ServerHandler for Fixture {
 }
 
 /// Serves until the other side closes the pipe.
-pub async fn serve_stdio() -> Result<(), Error> {
-    Fixture.serve(stdio_pipes()).await?.waiting().await?;
+pub async fn serve_stdio(handler: impl ServerHandler) -> Result<(), Error> {
+    handler.serve(stdio_pipes()).await?.waiting().await?;
     Ok(())
 }
 
-/// Serves on a free port, says which on standard output, and stops when standard input closes.
-#[expect(clippy::print_stdout, reason = "whoever has started it reads the URL there")]
-pub async fn serve_http() -> Result<(), Error> {
+/// Serves on a free port, says which on standard error, and stops when standard input closes.
+pub async fn serve_http(handler: impl ServerHandler + Clone) -> Result<(), Error> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    println!("http://{}/mcp", listener.local_addr()?);
+    eprintln!("listening on http://{}/mcp", listener.local_addr()?);
     let listener = listener.tap_io(|stream| {
         let _ = stream.set_nodelay(true);
     });
     let service = StreamableHttpService::new(
-        || Ok(Fixture),
+        move || Ok(handler.clone()),
         LocalSessionManager::default().into(),
         StreamableHttpServerConfig::default(),
     );

@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::Error;
+use crate::{Era, Error};
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -23,6 +23,7 @@ pub struct Host {
     stdin: tokio::sync::Mutex<ChildStdin>,
     waiting: Waiting,
     last_id: AtomicU64,
+    era: Era,
 }
 
 type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Value>>>>;
@@ -48,19 +49,23 @@ impl Host {
                 lock(&waiting).clear();
             }
         });
-        Ok(Self { child, stdin: stdin.into(), waiting, last_id: AtomicU64::new(0) })
+        Ok(Self { child, stdin: stdin.into(), waiting, last_id: AtomicU64::new(0), era: Era::Modern })
+    }
+
+    /// The same, with the handshake of the era before.
+    pub async fn legacy(command: Command) -> Result<Self, Error> {
+        let host = Self { era: Era::Legacy, ..Self::start(command)? };
+        host.ask("initialize", hello()).await?;
+        let done = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+        host.stdin.lock().await.write_all(format!("{done}\n").as_bytes()).await?;
+        Ok(host)
     }
 
     /// A request, with every capability that a measured server may make use of; its result.
     pub async fn ask(&self, method: &str, mut params: Value) -> Result<Value, Error> {
-        params["_meta"] = json!({
-            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-            "io.modelcontextprotocol/clientInfo": { "name": "antiphon-benches", "version": "0" },
-            "io.modelcontextprotocol/clientCapabilities": {
-                "elicitation": {},
-                "extensions": { "io.modelcontextprotocol/tasks": {} },
-            },
-        });
+        if self.era == Era::Modern {
+            params["_meta"] = meta();
+        }
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (reply, answer) = oneshot::channel();
         lock(&self.waiting).insert(id, reply);
@@ -78,10 +83,14 @@ impl Host {
         self.ask("tools/call", json!({ "name": tool, "arguments": arguments })).await
     }
 
+    /// The server's process id.
+    pub fn pid(&self) -> Result<u32, Error> {
+        Ok(self.child.id().ok_or("the server is gone")?)
+    }
+
     /// The server's resident memory and the most that it ever was, in MB.
     pub fn memory(&self) -> Result<(f64, f64), Error> {
-        let pid = self.child.id().ok_or("the server is gone")?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?))?;
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).map(|kb| kb / 1024.0)
@@ -96,6 +105,27 @@ impl Host {
         timeout(PATIENCE, child.wait()).await??;
         Ok(())
     }
+}
+
+/// `params` of `initialize`.
+pub fn hello() -> Value {
+    json!({
+        "protocolVersion": Era::Legacy.version(),
+        "clientInfo": { "name": "antiphon-benches", "version": "0" },
+        "capabilities": {},
+    })
+}
+
+/// What a modern request says of itself.
+pub fn meta() -> Value {
+    json!({
+        "io.modelcontextprotocol/protocolVersion": Era::Modern.version(),
+        "io.modelcontextprotocol/clientInfo": { "name": "antiphon-benches", "version": "0" },
+        "io.modelcontextprotocol/clientCapabilities": {
+            "elicitation": {},
+            "extensions": { "io.modelcontextprotocol/tasks": {} },
+        },
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -74,8 +74,13 @@ impl Lab {
 
     /// The tool server over stdio.
     pub fn fixture(&self) -> Command {
+        self.role("fixture")
+    }
+
+    /// This program in another role.
+    pub fn role(&self, role: &str) -> Command {
         let mut command = Command::new(&self.program);
-        command.arg("fixture");
+        command.arg(role);
         command
     }
 
@@ -87,11 +92,23 @@ impl Lab {
     /// The tool server over HTTP, and its URL.
     pub async fn http(&self) -> Result<(Child, String), Error> {
         let mut command = self.fixture();
-        command.arg("--http").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn()?;
-        let mut url = String::new();
-        let stdout = child.stdout.take().ok_or("no pipe from the tool server")?;
-        BufReader::new(stdout).read_line(&mut url).await?;
-        Ok((child, url.trim().to_owned()))
+        command.arg("--http");
+        listening(command).await
     }
+}
+
+/// Starts a server that says on standard error where it listens; its URL.
+pub async fn listening(mut command: Command) -> Result<(Child, String), Error> {
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn()?;
+    let mut lines = BufReader::new(child.stderr.take().ok_or("no pipe from the server")?).lines();
+    while let Some(line) = lines.next_line().await? {
+        if let Some(url) = line.split_whitespace().find(|word| word.starts_with("http://")).map(str::to_owned) {
+            // What it says later must not fill the pipe.
+            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+            return Ok((child, url));
+        }
+        eprintln!("{line}");
+    }
+    Err("the server does not say where it listens".into())
 }

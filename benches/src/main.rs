@@ -7,6 +7,7 @@ mod fixture;
 mod hand;
 mod host;
 mod lab;
+mod load;
 mod measure;
 mod ours;
 mod report;
@@ -14,14 +15,45 @@ mod sample;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use rmcp::model::ProtocolVersion;
+use tokio::process::Command;
 
+use crate::fixture::Fixture;
+use crate::hand::{Hand, Proxy};
 use crate::lab::Lab;
 use crate::measure::{ALL, Bench};
 use crate::report::Report;
 
 /// What goes wrong in a measurement ends it.
 type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Which protocol is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Era {
+    /// 2025-11-25.
+    Legacy,
+    /// 2026-07-28.
+    Modern,
+}
+
+impl Era {
+    /// Its version of the protocol.
+    pub fn version(self) -> ProtocolVersion {
+        match self {
+            Self::Legacy => ProtocolVersion::V_2025_11_25,
+            Self::Modern => ProtocolVersion::V_2026_07_28,
+        }
+    }
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Legacy => "legacy",
+            Self::Modern => "modern",
+        }
+    }
+}
 
 /// Measures what Antiphon costs, beside a hand-written rmcp client that does the same.
 #[derive(Parser)]
@@ -48,6 +80,19 @@ enum Role {
         /// Over HTTP, on a free port of the loopback, until standard input closes.
         #[arg(long)]
         http: bool,
+        /// Speaking no later era than this.
+        #[arg(long, value_enum, default_value = "modern")]
+        era: Era,
+    },
+    /// Be a hand-written proxy of the tool server, over the same transport on both sides.
+    #[command(hide = true)]
+    Proxy {
+        /// In front of this URL; without it, of a tool server of its own over stdio.
+        #[arg(long)]
+        http: Option<String>,
+        /// What to speak to the tool server.
+        #[arg(long, value_enum, default_value = "modern")]
+        era: Era,
     },
 }
 
@@ -76,8 +121,18 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Error> {
-    if let Some(Role::Fixture { http }) = args.role {
-        return if http { fixture::serve_http().await } else { fixture::serve_stdio().await };
+    match args.role {
+        Some(Role::Fixture { http: true, era }) => return fixture::serve_http(Fixture::new(era)).await,
+        Some(Role::Fixture { http: false, era }) => return fixture::serve_stdio(Fixture::new(era)).await,
+        Some(Role::Proxy { http: Some(url), era }) => {
+            return fixture::serve_http(Proxy::new(Hand::http(&url, era).await?)).await;
+        }
+        Some(Role::Proxy { http: None, era }) => {
+            let mut server = Command::new(std::env::current_exe()?);
+            server.args(["fixture", "--era", era.name()]);
+            return fixture::serve_stdio(Proxy::new(Hand::stdio(server, era).await?)).await;
+        }
+        None => {}
     }
     let lab = Lab::open(args.rounds).await?;
     let mut report = Report::of_this_machine();

@@ -20,6 +20,11 @@ impl Sample {
         self.0.push(took);
     }
 
+    /// Adds all of another.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     /// The median, in milliseconds.
     pub fn p50(&self) -> f64 {
         self.percentile(50)

@@ -4,12 +4,12 @@ use antiphon_router::Transport;
 use serde_json::json;
 
 use super::{calls, over_stdio, sets};
-use crate::Error;
 use crate::hand::Hand;
 use crate::lab::Lab;
 use crate::ours::{Ours, router};
 use crate::report::Figure;
 use crate::sample::Sample;
+use crate::{Era, Error};
 
 const STEPS: usize = 10;
 const WARM_UP: usize = 20;
@@ -17,7 +17,7 @@ const VALUE: &str = "a short value, as most are";
 
 pub async fn measure(lab: &Lab) -> Result<Vec<Figure>, Error> {
     let head = over_stdio(&lab.program);
-    let hand = Hand::stdio(&lab.program).await?;
+    let hand = Hand::stdio(lab.fixture(), Era::Modern).await?;
     let transport = Transport::Stdio {
         command: lab.program.display().to_string(),
         args: vec!["fixture".to_owned()],

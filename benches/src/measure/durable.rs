@@ -11,13 +11,13 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::{calls, over_stdio, sets};
-use crate::Error;
 use crate::hand::Hand;
 use crate::host::Host;
 use crate::lab::Lab;
 use crate::ours::{Mirror, Ours};
 use crate::report::Figure;
 use crate::sample::Sample;
+use crate::{Era, Error};
 
 const CALLERS: usize = 32;
 const STEPS: usize = 3;
@@ -33,7 +33,7 @@ pub async fn measure(lab: &Lab) -> Result<Vec<Figure>, Error> {
     let sets = Ours::open(&lab.path("durable.db"), effects, &(head.clone() + &sets(STEPS)))?;
     let idempotent = sets.with(&(head.clone() + &calls("note", STEPS, "effects = \"idempotent\"\n")))?;
     let unannotated = sets.with(&(head.clone() + &calls("note", STEPS, "")))?;
-    let hand = Hand::stdio(&lab.program).await?;
+    let hand = Hand::stdio(lab.fixture(), Era::Modern).await?;
     let as_task = format!("{head}[task]\nmode = \"always\"\n{}", super::sets(STEPS));
     let tasks = lab.host(&lab.project("durable-tasks", &as_task)?)?;
     let inline = lab.host(&lab.project("durable-inline", &(head + &calls("note", STEPS, "")))?)?;

@@ -3,12 +3,12 @@
 use antiphon_router::Transport;
 use serde_json::{Value, json};
 
-use crate::Error;
 use crate::hand::Hand;
 use crate::lab::Lab;
 use crate::ours::{Ours, router};
 use crate::report::Figure;
 use crate::sample::Sample;
+use crate::{Era, Error};
 
 const CALLS: u64 = 100;
 const MS: u64 = 200;
@@ -16,7 +16,7 @@ const WARM_UP: usize = 3;
 
 pub async fn measure(lab: &Lab) -> Result<Vec<Figure>, Error> {
     let (_tools, url) = lab.http().await?;
-    let hand = Hand::http(&url).await?;
+    let hand = Hand::http(&url, Era::Modern).await?;
     let transport = Transport::Http { url: url.clone(), headers: Vec::new(), auth: None };
     let fan_out = workflow(&url);
     let ours = Ours::open(&lab.path("fan-out.db"), router(transport), &fan_out)?;

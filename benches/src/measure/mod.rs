@@ -4,6 +4,7 @@ mod chain;
 mod durable;
 mod fan_out;
 mod first_word;
+mod hop;
 mod parked;
 mod start;
 
@@ -23,6 +24,8 @@ pub enum Bench {
     Chain,
     /// A hundred calls of 200 ms at the same time, over HTTP.
     FanOut,
+    /// What is passed through, beside a hand-written proxy of the same server.
+    Hop,
     /// `antiphon serve` from its start to its first answer, and what it needs when idle.
     Start,
     /// 10,000 runs that wait for input.
@@ -34,8 +37,8 @@ pub enum Bench {
 }
 
 /// All of them.
-pub const ALL: [Bench; 6] =
-    [Bench::Chain, Bench::FanOut, Bench::Start, Bench::Parked, Bench::Durable, Bench::FirstWord];
+pub const ALL: [Bench; 7] =
+    [Bench::Chain, Bench::FanOut, Bench::Hop, Bench::Start, Bench::Parked, Bench::Durable, Bench::FirstWord];
 
 impl Bench {
     /// What it is called on the command line.
@@ -43,6 +46,7 @@ impl Bench {
         match self {
             Self::Chain => "chain",
             Self::FanOut => "fan-out",
+            Self::Hop => "hop",
             Self::Start => "start",
             Self::Parked => "parked",
             Self::Durable => "durable",
@@ -55,6 +59,7 @@ impl Bench {
         match self {
             Self::Chain => chain::measure(lab).await,
             Self::FanOut => fan_out::measure(lab).await,
+            Self::Hop => hop::measure(lab).await,
             Self::Start => start::measure(lab).await,
             Self::Parked => parked::measure(lab).await,
             Self::Durable => durable::measure(lab).await,

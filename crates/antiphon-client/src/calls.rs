@@ -35,6 +35,9 @@ pub(crate) struct Calls {
     /// What came before its call was known here, the latest first: over HTTP a server may answer faster than rmcp says that it has
     /// sent the request. Locked after `in_flight`.
     early: Mutex<VecDeque<(Mark, CallEvent)>>,
+    /// How many are being sent. Their server may ask about them before they are in flight here.
+    entering: AtomicUsize,
+    entered: Notify,
     tools_changed: AtomicU64,
     /// How many tasks have been attended to.
     tasks: AtomicI64,
@@ -45,7 +48,7 @@ pub(crate) struct Calls {
 struct InFlight {
     token: Option<ProgressToken>,
     run: Option<Arc<str>>,
-    events: mpsc::UnboundedSender<CallEvent>,
+    events: mpsc::UnboundedSender<Box<CallEvent>>,
     serving: Serving,
 }
 
@@ -112,7 +115,7 @@ enum Mark {
     Request(i64),
 }
 
-/// What reaches a call before its answer, beside questions.
+/// What reaches a call before its answer, beside questions. Boxed: a channel sets aside room for 32, and most calls need none.
 #[derive(Debug)]
 pub(crate) enum CallEvent {
     /// It gets on.
@@ -126,13 +129,23 @@ pub(crate) struct Entry {
     calls: Arc<Calls>,
     id: i64,
     /// What reaches it.
-    pub(crate) events: mpsc::UnboundedReceiver<CallEvent>,
+    pub(crate) events: mpsc::UnboundedReceiver<Box<CallEvent>>,
     pub(crate) serving: Serving,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
         self.calls.in_flight().remove(&self.id);
+    }
+}
+
+/// See [`Calls::entering`].
+pub(crate) struct Entering<'a>(&'a Calls);
+
+impl Drop for Entering<'_> {
+    fn drop(&mut self) {
+        self.0.entering.fetch_sub(1, Ordering::AcqRel);
+        self.0.entered.notify_waiters();
     }
 }
 
@@ -149,6 +162,8 @@ impl Calls {
         Self {
             in_flight: Mutex::default(),
             early: Mutex::default(),
+            entering: AtomicUsize::new(0),
+            entered: Notify::new(),
             tools_changed: AtomicU64::new(0),
             tasks: AtomicI64::new(0),
             changes,
@@ -162,6 +177,25 @@ impl Calls {
         }
         // Nobody may be interested.
         let _ = self.changes.send(change);
+    }
+
+    /// A call is being sent, until this is dropped.
+    pub(crate) fn entering(&self) -> Entering<'_> {
+        self.entering.fetch_add(1, Ordering::AcqRel);
+        Entering(self)
+    }
+
+    /// Finds a call that a question has come for; if need be, once those that are being sent have entered.
+    async fn find<T>(&self, which: impl Fn(&BTreeMap<i64, InFlight>) -> Option<T>) -> Option<T> {
+        loop {
+            let entered = self.entered.notified();
+            let entering = self.entering.load(Ordering::Acquire);
+            let found = which(&self.in_flight());
+            if found.is_some() || entering == 0 {
+                return found;
+            }
+            entered.await;
+        }
     }
 
     /// A call has been sent.
@@ -184,7 +218,7 @@ impl Calls {
             };
             let (own, others): (Vec<_>, Vec<_>) = early.drain(..).partition(|(mark, _)| own(mark));
             *early = others.into();
-            own.into_iter().rev().for_each(|(_, event)| drop(sender.send(event)));
+            own.into_iter().rev().for_each(|(_, event)| drop(sender.send(event.into())));
         }
         in_flight.insert(id, InFlight { token, run, events: sender, serving: serving.clone() });
         drop((early, in_flight));
@@ -223,7 +257,7 @@ impl Calls {
         let event = CallEvent::Progress(Progress { progress, total, message });
         match in_flight.values().find(|call| call.token.as_ref() == Some(&progress_token)) {
             // The call may have ended just now.
-            Some(call) => drop(call.events.send(event)),
+            Some(call) => drop(call.events.send(event.into())),
             None => self.keep(Mark::Token(progress_token), event),
         }
     }
@@ -265,7 +299,7 @@ impl Calls {
         };
         match (call, id) {
             // The call may have ended just now.
-            (Some(call), _) => drop(call.events.send(CallEvent::Log(message))),
+            (Some(call), _) => drop(call.events.send(CallEvent::Log(message).into())),
             (None, Some(id)) => self.keep(Mark::Request(id), CallEvent::Log(message)),
             (None, None) => {}
         }
@@ -281,16 +315,14 @@ impl Calls {
         method: &'static str,
         params: Value,
     ) -> Result<Value, ErrorData> {
-        let call = {
-            let in_flight = self.in_flight();
-            let call = match origin {
-                Some(InboundStreamOrigin::OutboundRequest(id)) => number(id).and_then(|id| in_flight.get(&id)),
-                Some(InboundStreamOrigin::Unassociated) | None => {
-                    likeliest(&in_flight).and_then(|id| in_flight.get(&id))
-                }
+        let call = self.find(|in_flight| {
+            let id = match origin {
+                Some(InboundStreamOrigin::OutboundRequest(id)) => number(id),
+                Some(InboundStreamOrigin::Unassociated) | None => likeliest(in_flight),
             };
-            call.map(|call| call.serving.clone())
-        };
+            Some(in_flight.get(&id?)?.serving.clone())
+        });
+        let call = call.await;
         let Some(call) = call else {
             return Err(ErrorData::invalid_request(
                 "this question belongs to no call: ask while handling one, on a connection that serves one run",

@@ -15,9 +15,9 @@ use crate::connection::Connection;
 use crate::error::{ClientError, ErrorKind};
 
 /// The most pages that a list may have.
-const MAX_PAGES: usize = 100;
-/// The most tools that a server may have.
-const MAX_TOOLS: usize = 10_000;
+pub(crate) const MAX_PAGES: usize = 1_000;
+/// The most tools that a server may have; likewise of what else it lists.
+pub(crate) const MAX_TOOLS: usize = 10_000;
 /// A list is asked for again after this, for servers that never tell of changes.
 const SHELF_LIFE: Duration = Duration::from_secs(300);
 

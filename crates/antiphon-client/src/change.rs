@@ -1,6 +1,7 @@
 //! What changes on a server while we are connected to it.
 
 use rmcp::model::ServerNotification;
+use tokio::sync::broadcast;
 
 /// Something that a server has told of by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +14,14 @@ pub enum Change {
     Resources,
     /// The resource with this URI says something else.
     Resource(String),
+}
+
+/// All lists may have changed: the server was away.
+pub(crate) fn everything(changes: &broadcast::Sender<Change>) {
+    for change in [Change::Tools, Change::Prompts, Change::Resources] {
+        // Nobody may be interested.
+        let _ = changes.send(change);
+    }
 }
 
 /// What a notification means.

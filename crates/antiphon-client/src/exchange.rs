@@ -65,10 +65,12 @@ impl Connection {
             object.0.0 = meta;
             options = options.with_meta(object);
         }
+        let entering = self.calls.entering();
         let Ok(handle) = self.peer.send_request_with_option(request, options).await else {
             return Err(self.lost(Fate::NeverSent).await);
         };
         let mut entry = self.calls.enter(&handle.id, &handle.progress_token, cx);
+        drop(entering);
         let mut pending_call = PendingCall { handle: Some(handle), wire: Arc::clone(&self.wire) };
         let silence = sleep(self.config.timeout);
         let deadline = sleep_until(cx.deadline.unwrap_or_else(|| Instant::now() + LONGEST_CALL));
@@ -79,7 +81,7 @@ impl Connection {
                 answer = pending_call.answer() => break Ok(answer),
                 () = cx.cancelled.cancelled() => break Err(Impatience::Cancelled),
                 () = &mut deadline => break Err(Impatience::Late),
-                Some(event) = entry.events.recv() => hear(cx, event),
+                Some(event) = entry.events.recv() => hear(cx, *event),
                 // People may take their time; the server's starts again with their answer.
                 () = entry.serving.turned() => {}
                 () = &mut silence, if !entry.serving.asks() => break Err(Impatience::Silent),
@@ -88,7 +90,7 @@ impl Connection {
         };
         // What the server has said before its answer.
         while let Ok(event) = entry.events.try_recv() {
-            hear(cx, event);
+            hear(cx, *event);
         }
         let Some(id) = pending_call.handle.as_ref().map(|handle| handle.id.clone()) else {
             return Err(self.lost(Fate::NeverSent).await);

@@ -18,15 +18,14 @@ use rmcp::model::{
 use serde_json::{Map, Value};
 use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 use crate::call::CallContext;
-use crate::change::Change;
+use crate::catalogue::{MAX_PAGES, MAX_TOOLS};
+use crate::change::{self, Change};
 use crate::client::Client;
 use crate::connection::{Connection, Era};
 use crate::error::{ClientError, ErrorKind};
-
-/// The most pages that a list may have.
-const MAX_PAGES: usize = 100;
 
 /// What a server says about itself.
 #[derive(Clone, Debug)]
@@ -84,7 +83,7 @@ impl Client {
         meta: Map<String, Value>,
         cx: &CallContext,
     ) -> Result<ServerResult, ClientError> {
-        let connection = self.connection(cx).await?;
+        let connection = self.in_time(cx).await?;
         if let ClientRequest::CallToolRequest(call) = &request {
             connection.admitted(&call.params.name, cx).await?;
         }
@@ -110,6 +109,15 @@ impl Client {
         Ok(ServerResult::CustomResult(rmcp::model::CustomResult::new(value)))
     }
 
+    /// The connection, unless it takes longer than the server may be silent: whoever has called waits for it, too.
+    async fn in_time(&self, cx: &CallContext) -> Result<Arc<Connection>, ClientError> {
+        let patience = self.config().timeout;
+        timeout(patience, self.connection(cx)).await.unwrap_or_else(|_| {
+            let message = format!("was not there within {patience:?}; it is still starting");
+            Err(ClientError::new(&self.config().name, ErrorKind::Timeout, message))
+        })
+    }
+
     /// All of a list.
     ///
     /// # Errors
@@ -131,6 +139,9 @@ impl Client {
             if let Some(Value::Array(items)) = page.remove(listing.field()) {
                 listed.items.extend(items);
             }
+            if listed.items.len() > MAX_TOOLS {
+                break;
+            }
             let ttl = page.get("ttlMs").and_then(Value::as_u64);
             listed.ttl_ms = listed.ttl_ms.into_iter().chain(ttl).min();
             listed.public &= page.get("cacheScope").is_some_and(|scope| scope == "public");
@@ -141,7 +152,7 @@ impl Client {
             }
         }
         if there {
-            let message = format!("answers `{}` without an end", listing.method());
+            let message = format!("answers `{}` without an end: {} so far", listing.method(), listed.items.len());
             return Err(connection.error(ErrorKind::InvalidOutput, &message));
         }
         Ok(listed)
@@ -150,6 +161,11 @@ impl Client {
     /// Tells of what changes on the server, as long as there is a connection to it.
     pub fn changes(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
+    }
+
+    /// Tells that its lists may be others than those that were last seen.
+    pub fn tell_of_changes(&self) {
+        change::everything(&self.changes);
     }
 
     /// Has the server tell of changes of a resource, until what this yields is dropped.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::back::Passes;
-use crate::change::Change;
+use crate::change::{self, Change};
 use crate::config::ServerConfig;
 use crate::connection::{Connection, Era, EraMemory};
 use crate::error::{ClientError, ErrorKind};
@@ -125,12 +125,13 @@ impl Supervisor {
 
     async fn open(&self, seen: u64) -> Result<Arc<Connection>, ClientError> {
         let mut attempts = self.opening.lock().await;
-        match self.status() {
-            Status::Open(connection) if connection.is_open() => return Ok(connection),
+        let before = self.status();
+        match &before {
+            Status::Open(connection) if connection.is_open() => return Ok(Arc::clone(connection)),
             // It has died. One that has served anybody may come back at once.
             Status::Open(connection) if connection.has_served() => *attempts = Attempts::default(),
             Status::Open(_) => attempts.failed(),
-            Status::Failed(error) if self.failed.load(Ordering::Acquire) != seen => return Err(error),
+            Status::Failed(error) if self.failed.load(Ordering::Acquire) != seen => return Err(error.clone()),
             Status::Idle | Status::Starting | Status::Failed(_) => {}
         }
         self.turn(Status::Starting);
@@ -149,10 +150,18 @@ impl Supervisor {
             Ok(connection) => {
                 let connection = Arc::new(connection);
                 self.turn(Status::Open(Arc::clone(&connection)));
+                if matches!(before, Status::Open(_) | Status::Failed(_)) {
+                    // It may have come back as another.
+                    change::everything(&self.changes);
+                }
                 Ok(connection)
             }
             Err(error) => {
-                tracing::warn!("{error}");
+                match &before {
+                    // Those who ask again are told again; the log has it.
+                    Status::Failed(same) if same.message == error.message => tracing::debug!("{error}"),
+                    _ => tracing::warn!("{error}"),
+                }
                 attempts.failed();
                 self.failed.fetch_add(1, Ordering::AcqRel);
                 self.turn(Status::Failed(error.clone()));

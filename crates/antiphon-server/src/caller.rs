@@ -1,5 +1,7 @@
 //! Who calls, and what they can do. Read from each request anew: on a modern pipe nothing carries over from an earlier one.
 
+use std::sync::Arc;
+
 use antiphon_engine::{Owner, ROUTE, RouteKey};
 use antiphon_kernel::Hop;
 use rmcp::ErrorData;
@@ -21,6 +23,8 @@ pub(crate) struct Caller {
     /// It takes task handles. Never true of a legacy caller, whatever it declares.
     pub(crate) tasks: bool,
     pub(crate) answers: Answers,
+    /// What it says that it can.
+    pub(crate) declared: Arc<ClientCapabilities>,
     pub(crate) progress: Option<ProgressToken>,
 }
 
@@ -50,6 +54,7 @@ impl Caller {
             modern,
             tasks: modern && declared.supports_tasks(),
             answers: Answers::declared(&declared),
+            declared: Arc::new(declared),
             progress: context.meta.get_progress_token(),
         }
     }

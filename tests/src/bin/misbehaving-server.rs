@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 
 /// How many megabytes make a huge result.
 const HUGE: usize = 50;
+/// How many tools are many, and how many of them come on a page.
+const MANY: usize = 5_000;
+const PAGE: usize = 25;
 
 #[derive(Parser)]
 struct Args {
@@ -39,6 +42,14 @@ enum Mode {
     WrongShape,
     /// Answers calls with 50 MB.
     HugeResult,
+    /// Never answers `tools/list`.
+    HangOnList,
+    /// Lists 5,000 tools more, in pages of 25.
+    ManyTools,
+    /// Lists tools without an end.
+    EndlessTools,
+    /// Has one tool more after each call, and says so.
+    Grows,
     /// Repeats its environment's `TOKEN` wherever it can: on stderr, as noise, in progress, in results and in errors.
     Blabs,
 }
@@ -58,6 +69,7 @@ fn main() -> ExitCode {
 fn serve(args: &Args) -> io::Result<ExitCode> {
     let mut out = io::stdout().lock();
     let mut started = false;
+    let mut grown = 0;
     for line in io::stdin().lock().lines() {
         let Ok(request) = serde_json::from_str::<Value>(&line?) else { continue };
         // Notifications want no answer.
@@ -88,9 +100,20 @@ fn serve(args: &Args) -> io::Result<ExitCode> {
                 writeln!(out, r#""}}]}}}}"#)?;
             }
             ("tools/call", Mode::Blabs) => blab(&mut out, &request)?,
+            ("tools/call", Mode::Grows) => {
+                grown += 1;
+                let changed = json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" });
+                writeln!(out, "{changed}")?;
+                answer(&mut out, id, &text("grown"))?;
+            }
             ("tools/call", _) => answer(&mut out, id, &text("done"))?,
-            ("tools/list", _) => answer(&mut out, id, &tools())?,
-            ("initialize", _) => answer(&mut out, id, &hello())?,
+            ("tools/list", Mode::HangOnList) => {}
+            ("tools/list", Mode::ManyTools | Mode::EndlessTools) => {
+                let most = if args.mode == Mode::ManyTools { MANY } else { usize::MAX };
+                answer(&mut out, id, &page(&request["params"]["cursor"], most))?;
+            }
+            ("tools/list", _) => answer(&mut out, id, &tools(grown))?,
+            ("initialize", _) => answer(&mut out, id, &hello(args.mode))?,
             _ => {
                 let error = json!({ "code": -32601, "message": format!("no such method: {method}") });
                 writeln!(out, "{}", json!({ "jsonrpc": "2.0", "id": id, "error": error }))?;
@@ -122,19 +145,40 @@ fn answer(out: &mut impl Write, id: &Value, result: &Value) -> io::Result<()> {
 }
 
 /// It only speaks 2025-11-25.
-fn hello() -> Value {
+fn hello(mode: Mode) -> Value {
+    let tools = if mode == Mode::Grows { json!({ "listChanged": true }) } else { json!({}) };
     json!({
-        "protocolVersion": "2025-11-25", "capabilities": { "tools": {} },
+        "protocolVersion": "2025-11-25", "capabilities": { "tools": tools },
         "serverInfo": { "name": "misbehaving-server", "version": "0" },
     })
 }
 
-fn tools() -> Value {
+fn tools(grown: usize) -> Value {
     let schema = json!({ "type": "object" });
-    json!({ "tools": [
-        { "name": "look", "description": "Looks", "inputSchema": schema, "annotations": { "readOnlyHint": true } },
-        { "name": "act", "description": "Acts", "inputSchema": schema },
-    ] })
+    let mut tools = vec![
+        json!({ "name": "look", "description": "Looks", "inputSchema": schema, "annotations": { "readOnlyHint": true } }),
+        json!({ "name": "act", "description": "Acts", "inputSchema": schema }),
+    ];
+    tools.extend((1..=grown).map(tool));
+    json!({ "tools": tools })
+}
+
+/// The first page has the usual tools, too.
+fn page(cursor: &Value, most: usize) -> Value {
+    let from = cursor.as_str().and_then(|from| from.parse().ok()).unwrap_or(0);
+    let to = most.min(from + PAGE);
+    let mut page = if from == 0 { tools(0) } else { json!({ "tools": [] }) };
+    if let Some(tools) = page["tools"].as_array_mut() {
+        tools.extend((from + 1..=to).map(tool));
+    }
+    if to < most {
+        page["nextCursor"] = to.to_string().into();
+    }
+    page
+}
+
+fn tool(number: usize) -> Value {
+    json!({ "name": format!("tool_{number}"), "description": "One of many", "inputSchema": { "type": "object" } })
 }
 
 fn text(text: &str) -> Value {

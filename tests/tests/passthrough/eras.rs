@@ -127,3 +127,25 @@ fn a_state_is_good_for_its_request_alone() {
     let done = way.host.ask("tools/call", retried);
     assert_eq!(text_of(&done["result"]), "state-ok", "{done}");
 }
+
+#[test]
+fn an_error_that_sends_people_to_a_url_is_a_round_to_a_modern_caller() {
+    let mut way = through(true, Wire::Stdio, Wire::Stdio, Era::Modern, able());
+    let call = json!({ "name": "sign_in_first", "arguments": {} });
+    let asked = way.host.ask("tools/call", call.clone());
+    let request = &asked["result"]["inputRequests"]["url-0"];
+    assert_eq!(request["params"]["url"], "https://example.com/in", "{asked}");
+    let mut retried = call.clone();
+    retried["requestState"] = asked["result"]["requestState"].clone();
+    retried["inputResponses"] = json!({ "url-0": { "action": "decline" } });
+    let declined = way.host.ask("tools/call", retried.clone());
+    assert_eq!(declined["error"]["code"], -32600, "{declined}");
+    retried["inputResponses"] = json!({ "url-0": { "action": "accept" } });
+    assert_eq!(text_of(&way.host.ask("tools/call", retried)["result"]), "signed in");
+
+    // A legacy caller knows the error; one that can't be sent anywhere is told what it lacks.
+    let mut way = through(true, Wire::Stdio, Wire::Stdio, Era::Legacy, able());
+    assert_eq!(way.host.ask("tools/call", call.clone())["error"]["code"], -32042);
+    let mut way = through(true, Wire::Stdio, Wire::Stdio, Era::Modern, json!({ "elicitation": { "form": {} } }));
+    assert_eq!(way.host.ask("tools/call", call)["error"]["code"], -32021);
+}

@@ -76,6 +76,7 @@ fn two_servers_with_the_same_resources_can_be_told_apart() {
     for uri in ["test://static-text", "two+test://static-text"] {
         let read = host.ask("resources/read", json!({ "uri": uri }));
         assert!(read["result"]["contents"][0]["text"].is_string(), "{uri}: {read}");
+        assert_eq!(read["result"]["contents"][0]["uri"], uri);
     }
     for tool in ["one__greet", "two__greet"] {
         assert_eq!(text_of(&host.call(tool, json!({ "name": "Ada" }))["result"]), "Hello, Ada!");

@@ -145,3 +145,15 @@ fn over_http() {
     let asked = compare(Era::Legacy, Wire::Http, Wire::Http) + compare(Era::Modern, Wire::Http, Wire::Http);
     assert!(asked >= 60, "{asked}");
 }
+
+#[test]
+fn from_pipes_to_http() {
+    compare(Era::Legacy, Wire::Http, Wire::Stdio);
+    compare(Era::Modern, Wire::Http, Wire::Stdio);
+}
+
+#[test]
+fn from_http_to_pipes() {
+    compare(Era::Legacy, Wire::Stdio, Wire::Http);
+    compare(Era::Modern, Wire::Stdio, Wire::Http);
+}

@@ -8,7 +8,7 @@ use rmcp::model::{
     ClientCapabilities, CustomRequest, ElicitRequestParams, InputRequest, InputRequests, InputResponses, ServerRequest,
 };
 use rmcp::service::{Peer, PeerRequestOptions, RoleServer, ServiceError};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::request::{Calling, Passing};
 use crate::caller::Answers;
@@ -37,6 +37,31 @@ pub(super) fn allowed<'a>(can: Answers, requests: impl Iterator<Item = &'a Input
         }
     }
     Ok(())
+}
+
+/// The error of a legacy server that people have to go to a URL before the call is made again (2025-11-25, client/elicitation).
+const URL_ELICITATION_REQUIRED: i32 = -32042;
+
+/// Where such an error sends people, as a round. `None`: it is another error, or can't be spelled as one.
+pub(super) fn at_urls(error: &ErrorData) -> Option<InputRequests> {
+    if error.code.0 != URL_ELICITATION_REQUIRED {
+        return None;
+    }
+    let wanted = error.data.as_ref()?.get("elicitations")?.as_array()?.iter().enumerate();
+    let requests = wanted.map(|(number, params)| {
+        let request = serde_json::from_value(json!({ "method": "elicitation/create", "params": params })).ok()?;
+        Some((format!("url-{number}"), request))
+    });
+    requests.collect::<Option<InputRequests>>().filter(|requests| !requests.is_empty())
+}
+
+/// Whether people have agreed to all of them: else the call is not made again.
+pub(super) fn agreed(responses: Option<InputResponses>) -> Result<(), ErrorData> {
+    let mut answers = responses.iter().flat_map(|responses| responses.values());
+    match answers.all(|answer| answer.get("action").is_some_and(|action| action == "accept")) {
+        true => Ok(()),
+        false => Err(ErrorData::invalid_request("people did not agree to what the server wants of them first", None)),
+    }
 }
 
 /// Pushes all requests of a round to a legacy caller, at once.

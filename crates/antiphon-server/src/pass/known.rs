@@ -46,17 +46,16 @@ impl Known {
             self.instructions.push(format!("`{server}`: {instructions}"));
         }
         let (all, its) = (&mut self.capabilities, about.capabilities);
-        if let Some(tools) = its.tools {
-            let known = all.tools.get_or_insert_with(ToolsCapability::default);
-            known.list_changed = known.list_changed.max(tools.list_changed);
+        // A server that was away may come back with other lists, whether it tells of changes or not.
+        if its.tools.is_some() {
+            all.tools.get_or_insert_with(ToolsCapability::default).list_changed = Some(true);
         }
-        if let Some(prompts) = its.prompts {
-            let known = all.prompts.get_or_insert_with(PromptsCapability::default);
-            known.list_changed = known.list_changed.max(prompts.list_changed);
+        if its.prompts.is_some() {
+            all.prompts.get_or_insert_with(PromptsCapability::default).list_changed = Some(true);
         }
         if let Some(resources) = its.resources {
             let known = all.resources.get_or_insert_with(ResourcesCapability::default);
-            known.list_changed = known.list_changed.max(resources.list_changed);
+            known.list_changed = Some(true);
             known.subscribe = known.subscribe.max(resources.subscribe);
         }
         all.completions = all.completions.take().or(its.completions);

@@ -10,9 +10,8 @@ use rmcp::model::{
     ResourceTemplate, Tool,
 };
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
 
-use super::{PATIENCE, Pass};
+use super::Pass;
 use crate::runs;
 
 /// How long callers may keep a list, and whether others may have it.
@@ -137,18 +136,8 @@ impl Pass {
         let nameless = matches!(listing, Listing::Resources | Listing::Templates);
         let wanted = (0..self.exposures.len()).filter(|at| !nameless || self.exposures[*at].whole());
         let asked = wanted.map(|at| async move {
-            let client = self.client(at)?;
-            match timeout(PATIENCE, client.list(listing, cx)).await {
-                Ok(Ok(listed)) => Some((at, listed)),
-                Ok(Err(error)) => {
-                    tracing::warn!("{error}; its part of the list is left out");
-                    None
-                }
-                Err(_) => {
-                    tracing::warn!("server `{}` is slow; its part of the list is left out", self.exposures[at].server);
-                    None
-                }
-            }
+            let listed = self.late.list(at, &self.client(at)?, listing, cx).await?;
+            Some((at, listed))
         });
         let answers = join_all(asked).await;
         let complete = answers.iter().all(Option::is_some);

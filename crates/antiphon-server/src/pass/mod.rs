@@ -10,6 +10,7 @@ mod changes;
 mod chosen;
 mod compact;
 mod known;
+mod late;
 mod merge;
 mod names;
 mod park;
@@ -21,23 +22,19 @@ mod task;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use antiphon_client::{CallContext, Client};
+use antiphon_client::Client;
 use futures::future::join_all;
 use rmcp::model::{ServerCapabilities, Tool};
-use tokio::time::timeout;
 
 pub use self::chosen::{Exposure, Retold};
 pub(crate) use self::compact::{Compacted, compacted, find, unknown};
 use self::known::Knowledge;
+use self::late::Late;
 pub(crate) use self::park::Parking;
 pub(crate) use self::request::Passing;
 pub(crate) use self::task::is_ours as is_task;
 use crate::access::Access;
-
-/// How long a server that does not answer may hold up those who ask what there is.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 fn anything() -> ServerCapabilities {
     ServerCapabilities::builder()
@@ -68,6 +65,7 @@ pub struct Pass {
     knowledge: Knowledge,
     /// Tools that were named and are not there: each is told of once.
     missed: Mutex<BTreeSet<String>>,
+    late: Late,
 }
 
 impl fmt::Debug for Pass {
@@ -79,7 +77,14 @@ impl fmt::Debug for Pass {
 impl Pass {
     /// Passes through what these servers offer. None is started before it is needed.
     pub fn new(upstreams: Arc<dyn Upstreams>, exposures: Vec<Exposure>) -> Self {
-        Self { upstreams, exposures, compact_above: None, knowledge: Knowledge::default(), missed: Mutex::default() }
+        Self {
+            upstreams,
+            exposures,
+            compact_above: None,
+            knowledge: Knowledge::default(),
+            missed: Mutex::default(),
+            late: Late::default(),
+        }
     }
 
     /// Offers more tools than this by two of our own, `find_tools` and `call_tool`.
@@ -126,14 +131,8 @@ impl Pass {
         }
         let unknown = (0..self.exposures.len()).filter(|at| !known.contains(at));
         let asked = unknown.map(|at| async move {
-            let server = &self.exposures[at].server;
-            let client = self.client(at)?;
-            match timeout(PATIENCE, client.about(&CallContext::detached())).await {
-                Ok(Ok(about)) => return Some((at, about)),
-                Ok(Err(error)) => tracing::warn!("{error}; what it offers is left out for now"),
-                Err(_) => tracing::warn!("server `{server}` is not there yet; what it offers is left out for now"),
-            }
-            None
+            let about = self.late.about(at, &self.client(at)?).await?;
+            Some((at, about))
         });
         let found = join_all(asked).await;
         self.knowledge.learn(|known| {

@@ -4,7 +4,7 @@ use antiphon_client::ClientError;
 use rmcp::ErrorData;
 use rmcp::model::{
     CallToolResult, CompleteResult, CreateTaskResult, GetPromptResult, InputRequiredResult, ReadResourceResult,
-    ResultType, ServerResult,
+    ResourceContents, ResultType, ServerResult,
 };
 use serde::de::DeserializeOwned;
 
@@ -44,7 +44,7 @@ macro_rules! complete {
 complete! { CallToolResult GetPromptResult ReadResourceResult CompleteResult }
 
 /// Tells the kinds of result apart. What rmcp has read is taken as it is; what came as JSON is read once.
-pub(super) fn said<T: Complete>(result: ServerResult) -> Result<Said<T>, ErrorData> {
+pub(super) fn said<T: Complete>(result: ServerResult) -> Result<Said<T>, serde_json::Error> {
     let other = match result {
         ServerResult::InputRequiredResult(asks) => return Ok(Said::Asks(asks)),
         ServerResult::CreateTaskResult(task) => return Ok(Said::Task(task)),
@@ -54,14 +54,14 @@ pub(super) fn said<T: Complete>(result: ServerResult) -> Result<Said<T>, ErrorDa
                 result.typed();
                 return Ok(Said::Complete(result));
             }
-            Err(other) => serde_json::to_value(other).map_err(unreadable)?,
+            Err(other) => serde_json::to_value(other)?,
         },
     };
     match other.get("resultType").and_then(serde_json::Value::as_str).unwrap_or("complete") {
-        "input_required" => serde_json::from_value(other).map(Said::Asks).map_err(unreadable),
-        "task" => serde_json::from_value(other).map(Said::Task).map_err(unreadable),
+        "input_required" => serde_json::from_value(other).map(Said::Asks),
+        "task" => serde_json::from_value(other).map(Said::Task),
         _ => {
-            let mut result: T = serde_json::from_value(other).map_err(unreadable)?;
+            let mut result: T = serde_json::from_value(other)?;
             result.typed();
             Ok(Said::Complete(result))
         }
@@ -69,16 +69,23 @@ pub(super) fn said<T: Complete>(result: ServerResult) -> Result<Said<T>, ErrorDa
 }
 
 /// A result that takes no rounds.
-pub(super) fn read<T: DeserializeOwned>(result: ServerResult) -> Result<T, ErrorData> {
+pub(super) fn read<T: DeserializeOwned>(result: ServerResult) -> Result<T, serde_json::Error> {
     let value = match result {
         ServerResult::CustomResult(value) => value.0,
-        result => serde_json::to_value(result).map_err(unreadable)?,
+        result => serde_json::to_value(result)?,
     };
-    serde_json::from_value(value).map_err(unreadable)
+    serde_json::from_value(value)
 }
 
-fn unreadable(error: serde_json::Error) -> ErrorData {
-    ErrorData::internal_error(format!("the server's answer can't be read: {error}"), None)
+/// What was read under a marked URI has marked URIs.
+pub(super) fn mark(read: &mut ReadResourceResult, mark: &str) {
+    for part in &mut read.contents {
+        if let ResourceContents::TextResourceContents { uri, .. } | ResourceContents::BlobResourceContents { uri, .. } =
+            part
+        {
+            uri.insert_str(0, mark);
+        }
+    }
 }
 
 /// The server's own error as it is; ours names the server.

@@ -7,6 +7,8 @@
 //! | modern | legacy | each request of a round is pushed to the caller, and the call is made again with the answers |
 //! | legacy | legacy | what is pushed is pushed on |
 //! | legacy | modern | the call is parked (`park.rs`), and goes on when the caller comes back with the answers |
+//!
+//! An error -32042 of a legacy server (people have to go to a URL first) is a round to a modern caller, which knows no such error.
 #![expect(deprecated, reason = "MCP deprecates sampling, roots and logging, and servers use them")]
 
 use std::collections::BTreeMap;
@@ -31,7 +33,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::names::{Own, no_such};
 use super::reply::{Complete, Said, refusal, said};
-use super::{Pass, ask, task};
+use super::{Pass, ask, reply, task};
 use crate::caller::Caller;
 use crate::server::Shared;
 
@@ -68,6 +70,8 @@ enum Carried {
     State(String),
     /// Nothing but where its call is parked.
     Parked(String),
+    /// Nothing: the server looks for itself whether what it wanted has happened.
+    Anew,
 }
 
 /// A request that may take rounds.
@@ -81,7 +85,7 @@ enum Asked {
 /// A call under way.
 pub(super) struct Calling {
     done: BoxFuture<'static, Result<ServerResult, ClientError>>,
-    happenings: mpsc::UnboundedReceiver<Happening>,
+    happenings: mpsc::UnboundedReceiver<Box<Happening>>,
     /// What the server has asked and nobody has answered.
     pub(super) open: BTreeMap<String, Question>,
     /// It goes on while its caller is away.
@@ -97,7 +101,7 @@ pub(super) struct Question {
     pub(super) reply: oneshot::Sender<Result<Value, Refused>>,
 }
 
-/// What reaches a call before its answer.
+/// What reaches a call before its answer. Boxed on its way: a channel sets aside room for 32 of them, and most calls need none.
 enum Happening {
     Progress(Progress),
     Log(LoggingMessageNotificationParam),
@@ -195,10 +199,16 @@ impl Pass {
             return Err(ErrorData::resource_not_found("Resource not found", Some(json!({ "uri": params.uri }))));
         };
         let subject = format!("\u{1}resource\0{}", params.uri);
+        let marked = own.name != params.uri;
         params.uri = own.name.clone();
         params.meta = None;
         match self.rounds(passing, &own, Asked::Resource(params), &subject).await? {
-            Said::Complete(result) => Ok(ReadResourceResponse::Complete(result)),
+            Said::Complete(mut result) => {
+                if marked {
+                    reply::mark(&mut result, &self.exposures[own.at].mark());
+                }
+                Ok(ReadResourceResponse::Complete(result))
+            }
             Said::Asks(asks) => Ok(ReadResourceResponse::InputRequired(asks)),
             Said::Task(_) => Err(ErrorData::internal_error("the server made a task of a resource", None)),
         }
@@ -219,7 +229,7 @@ impl Pass {
         *name = its;
         params.meta = None;
         let request = ClientRequest::CompleteRequest(CompleteRequest::new(params));
-        match said(self.plain(passing, at, request).await?)? {
+        match said(self.plain(passing, at, request).await?).map_err(self.unreadable(at))? {
             Said::Complete(result) => Ok(result),
             _ => Err(ErrorData::internal_error("the server's completion is none", None)),
         }
@@ -260,8 +270,10 @@ impl Pass {
                 calling
             }
             carried => {
-                if let Some(Carried::State(its)) = carried {
-                    *state = Some(its);
+                match carried {
+                    Some(Carried::State(its)) => *state = Some(its),
+                    Some(Carried::Anew) => ask::agreed(responses.take())?,
+                    _ => {}
                 }
                 // Only a legacy caller's call is made again from here.
                 let again = !passing.caller.modern && passing.caller.answers.any();
@@ -270,13 +282,22 @@ impl Pass {
             }
         };
         for _ in 0..MAX_ROUNDS {
-            let Some(result) = calling.follow(passing).await? else {
+            let answered = match calling.follow(passing).await {
+                Err(error) if passing.caller.modern => {
+                    let Some(requests) = ask::at_urls(&error) else { return Err(error) };
+                    ask::allowed(passing.caller.answers, requests.values())?;
+                    let sealed = shared.seal.seal(owner, subject, &Carried::Anew);
+                    return Ok(Said::Asks(InputRequiredResult::new(Some(requests), sealed)));
+                }
+                answered => answered?,
+            };
+            let Some(result) = answered else {
                 let requests = calling.requests();
                 let id = shared.parking.park(owner, calling)?;
                 let sealed = shared.seal.seal(owner, subject, &Carried::Parked(id));
                 return Ok(Said::Asks(InputRequiredResult::new(Some(requests), sealed)));
             };
-            let mut asks = match said(result)? {
+            let mut asks = match said(result).map_err(self.unreadable(own.at))? {
                 Said::Asks(asks) => asks,
                 said => return Ok(said),
             };
@@ -295,6 +316,12 @@ impl Pass {
             calling = passing.start(&client, asked.clone().request());
         }
         Err(ErrorData::internal_error(format!("the server still asks after {MAX_ROUNDS} rounds"), None))
+    }
+
+    /// What callers are told of an answer that is none.
+    pub(super) fn unreadable(&self, at: usize) -> impl Fn(serde_json::Error) -> ErrorData {
+        let server = &self.exposures[at].server;
+        move |error| ErrorData::internal_error(format!("the answer of server `{server}` can't be read: {error}"), None)
     }
 
     fn upstream(&self, at: usize) -> Result<Arc<Client>, ErrorData> {
@@ -332,24 +359,25 @@ impl Asked {
 impl Passing<'_> {
     /// Sends a request on its way.
     fn start(&self, client: &Arc<Client>, request: ClientRequest) -> Calling {
-        let (happen, happenings) = mpsc::unbounded_channel();
+        let (happen, happenings) = mpsc::unbounded_channel::<Box<Happening>>();
         let mut cx = CallContext::detached();
         cx.run = Some(self.session.clone());
         if self.caller.progress.is_some() {
             let happen = happen.clone();
-            cx.progress = Arc::new(move |progress: Progress| drop(happen.send(Happening::Progress(progress))));
+            cx.progress = Arc::new(move |progress: Progress| drop(happen.send(Happening::Progress(progress).into())));
         }
         let answers = self.caller.answers.any();
         if answers {
             let happen = happen.clone();
             cx.ask = Arc::new(move |key: String, request: Value| {
                 let (reply, answer) = oneshot::channel();
-                let _ = happen.send(Happening::Question(key, Question { request, reply }));
+                let _ = happen.send(Happening::Question(key, Question { request, reply }).into());
                 Box::pin(async move { answer.await.unwrap_or_else(|_| Err(Refused::failed("the caller has gone"))) })
             });
         }
-        let log = Arc::new(move |message: LoggingMessageNotificationParam| drop(happen.send(Happening::Log(message))));
-        cx.on_behalf = Some(Arc::new(OnBehalf { capabilities: Arc::new(self.capabilities()), log }));
+        let log =
+            Arc::new(move |message: LoggingMessageNotificationParam| drop(happen.send(Happening::Log(message).into())));
+        cx.on_behalf = Some(Arc::new(OnBehalf { capabilities: self.capabilities(), log }));
         let parkable = self.caller.modern && answers && !matches!(client.state(), State::Ready(Era::Modern));
         cx.cancelled = if parkable { CancellationToken::new() } else { self.context.ct.child_token() };
         let cancel = cx.cancelled.clone().drop_guard();
@@ -377,17 +405,16 @@ impl Passing<'_> {
     pub(crate) fn cx(&self) -> CallContext {
         let mut cx = CallContext::detached();
         cx.run = Some(self.session.clone());
-        let capabilities = Arc::new(self.capabilities());
-        cx.on_behalf = Some(Arc::new(OnBehalf { capabilities, log: Arc::new(|_| {}) }));
+        cx.on_behalf = Some(Arc::new(OnBehalf { capabilities: self.capabilities(), log: Arc::new(|_| {}) }));
         cx
     }
 
     /// What the caller can answer.
-    fn capabilities(&self) -> ClientCapabilities {
-        let mut capabilities = self.context.client_capabilities().unwrap_or_default();
-        if !self.caller.modern {
+    fn capabilities(&self) -> Arc<ClientCapabilities> {
+        let mut capabilities = Arc::clone(&self.caller.declared);
+        if !self.caller.modern && capabilities.extensions.is_some() {
             // What extensions meant in the legacy era can't be told to others.
-            capabilities.extensions = None;
+            Arc::make_mut(&mut capabilities).extensions = None;
         }
         capabilities
     }
@@ -437,7 +464,7 @@ impl Calling {
         loop {
             tokio::select! {
                 biased;
-                Some(happening) = self.happenings.recv() => match happening {
+                Some(happening) = self.happenings.recv() => match *happening {
                     Happening::Progress(progress) => passing.report(progress).await,
                     Happening::Log(message) => passing.log(message).await,
                     Happening::Question(key, question) if self.parkable => {
@@ -456,7 +483,7 @@ impl Calling {
                 result = &mut self.done => {
                     // What the server said just before, and was heard in the same moment.
                     while let Ok(happening) = self.happenings.try_recv() {
-                        match happening {
+                        match *happening {
                             Happening::Progress(progress) => passing.report(progress).await,
                             Happening::Log(message) => passing.log(message).await,
                             Happening::Question(..) => {}

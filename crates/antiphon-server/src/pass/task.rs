@@ -57,7 +57,8 @@ impl Pass {
     pub(crate) async fn get_task(&self, passing: &Passing<'_>, id: &str) -> Result<GetTaskResult, ErrorData> {
         let (at, task) = self.unsealed(passing, id)?;
         let request = ClientRequest::GetTaskRequest(GetTaskRequest::new(GetTaskParams::new(task)));
-        let mut result: GetTaskResult = reply::read(self.plain(passing, at, request).await?)?;
+        let answer = self.plain(passing, at, request).await?;
+        let mut result: GetTaskResult = reply::read(answer).map_err(self.unreadable(at))?;
         result.task.task.task_id = id.to_owned();
         Ok(result)
     }

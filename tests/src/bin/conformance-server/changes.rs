@@ -39,22 +39,18 @@ impl Changes {
 
     /// A legacy peer has come.
     pub fn greet(&self, peer: Peer<RoleServer>) {
-        self.legacy().push((peer, BTreeSet::new()));
+        of_peer(&mut self.legacy(), &peer);
     }
 
     /// A legacy peer wants to know of a resource, or does not any more.
     pub fn subscribe(&self, peer: &Peer<RoleServer>, uri: String, wanted: bool) {
         let mut legacy = self.legacy();
-        let same = |other: &Peer<RoleServer>| match (other.peer_info(), peer.peer_info()) {
-            (Some(one), Some(other)) => Arc::ptr_eq(&one, &other),
-            _ => false,
-        };
-        for (_, uris) in legacy.iter_mut().filter(|(other, _)| same(other)) {
-            if wanted {
-                uris.insert(uri.clone());
-            } else {
-                uris.remove(&uri);
-            }
+        // It may say so before its `initialized` has been seen to: each message is a task of its own.
+        let uris = of_peer(&mut legacy, peer);
+        if wanted {
+            uris.insert(uri);
+        } else {
+            uris.remove(&uri);
         }
     }
 
@@ -107,4 +103,17 @@ impl Changes {
     fn legacy(&self) -> std::sync::MutexGuard<'_, Peers> {
         self.legacy.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What this peer wants to know of.
+fn of_peer<'a>(peers: &'a mut Peers, peer: &Peer<RoleServer>) -> &'a mut BTreeSet<String> {
+    let same = |other: &Peer<RoleServer>| match (other.peer_info(), peer.peer_info()) {
+        (Some(one), Some(other)) => Arc::ptr_eq(&one, &other),
+        _ => false,
+    };
+    let place = peers.iter().position(|(other, _)| same(other)).unwrap_or_else(|| {
+        peers.push((peer.clone(), BTreeSet::new()));
+        peers.len() - 1
+    });
+    &mut peers[place].1
 }

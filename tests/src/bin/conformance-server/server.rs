@@ -2,6 +2,7 @@
 #![expect(deprecated, reason = "what MCP deprecates, servers use and callers must still be served")]
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ pub struct Everything {
     changes: Changes,
     tasks: TaskManager,
     level: Arc<Mutex<LoggingLevel>>,
+    signed_in: Arc<AtomicBool>,
 }
 
 /// One call of a tool.
@@ -73,6 +75,7 @@ impl Everything {
             changes: Changes::new(),
             tasks: TaskManager::new(),
             level: Arc::new(Mutex::new(LoggingLevel::Info)),
+            signed_in: Arc::default(),
         }
     }
 
@@ -178,6 +181,13 @@ impl Everything {
                     "_meta": { "example.com/of-the-result": 1 },
                 });
                 complete(result).map(CallToolResponse::Complete)
+            }
+            "sign_in_first" => {
+                if self.signed_in.swap(true, Ordering::Relaxed) {
+                    return says("signed in");
+                }
+                let at = json!({ "mode": "url", "message": "Sign in", "url": "https://example.com/in", "elicitationId": "e-1" });
+                Err(ErrorData::new(ErrorCode(-32042), "sign in first", Some(json!({ "elicitations": [at] }))))
             }
             unknown => Err(ErrorData::invalid_params(format!("Unknown tool: {unknown}"), None)),
         }
