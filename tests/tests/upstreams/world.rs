@@ -33,11 +33,16 @@ pub fn host(scratch: &Scratch, era: Era) -> Host {
     Host::start(&mut scratch.with_db(&["serve", ".", "--trust"]), era, json!({}))
 }
 
-/// The names of all tools that are listed.
+/// The names of all tools that are listed, page by page.
 pub fn tools(host: &mut Host) -> BTreeSet<String> {
-    let listed = host.ask("tools/list", json!({}));
-    let tools = listed["result"]["tools"].as_array().unwrap_or_else(|| panic!("{listed}"));
-    tools.iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
+    let (mut names, mut page) = (BTreeSet::new(), json!({}));
+    loop {
+        let listed = host.ask("tools/list", page);
+        let tools = listed["result"]["tools"].as_array().unwrap_or_else(|| panic!("{listed}"));
+        names.extend(tools.iter().map(|tool| tool["name"].as_str().unwrap().to_owned()));
+        let Some(next) = listed["result"].get("nextCursor") else { return names };
+        page = json!({ "cursor": next });
+    }
 }
 
 /// The server that is well answers.
