@@ -334,7 +334,8 @@ fn progress_is_reported_to_who_gave_a_token() {
             params["_meta"]["progressToken"] = json!("mine");
             let ended = host.ask("tools/call", params);
             assert_eq!(ended["result"]["structuredContent"]["work"]["steps"], 4, "{ended}");
-            let reports: Vec<&Value> = host.inbox.iter().map(|message| &message["params"]).collect();
+            let reports = host.inbox.iter().filter(|message| message["method"] == "notifications/progress");
+            let reports: Vec<&Value> = reports.map(|message| &message["params"]).collect();
             assert!(reports.iter().all(|report| report["progressToken"] == "mine"), "{reports:?}");
             let of_tool =
                 |report: &&&Value| report["message"].as_str().is_some_and(|text| text.contains("`work`: step"));
