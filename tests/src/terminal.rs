@@ -22,16 +22,18 @@ pub struct Terminal {
 impl Terminal {
     /// Runs a command in it.
     pub fn start(command: &Command) -> Self {
-        Self::start_then(command, "")
+        Self::start_line(command, &format!("exec {}", quoted(command)))
     }
 
-    /// Likewise, with more of a shell's command line: a redirection, or what comes next.
+    /// Likewise, with more of a shell's command line: a redirection, or what comes next. The shell stays, and Ctrl-C ends it.
     pub fn start_then(command: &Command, rest: &str) -> Self {
-        let quoted = |word: &OsStr| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"));
-        let words: Vec<String> = std::iter::once(command.get_program()).chain(command.get_args()).map(quoted).collect();
-        let line = format!("stty rows 40 cols 100; {} {rest}", words.join(" "));
+        Self::start_line(command, &format!("{} {rest}", quoted(command)))
+    }
+
+    fn start_line(command: &Command, line: &str) -> Self {
+        let line = format!("stty rows 40 cols 100; {line}");
         let mut script = Command::new("script");
-        script.args(["-qefc", &line, "/dev/null"]).env("TERM", "xterm-256color");
+        script.args(["-qefc", &line, "/dev/null"]).env("TERM", "xterm-256color").env("SHELL", "/bin/sh");
         if let Some(folder) = command.get_current_dir() {
             script.current_dir(folder);
         }
@@ -109,6 +111,13 @@ impl Terminal {
         }
         text
     }
+}
+
+/// A command as a shell's words.
+fn quoted(command: &Command) -> String {
+    let quote = |word: &OsStr| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"));
+    let words: Vec<String> = std::iter::once(command.get_program()).chain(command.get_args()).map(quote).collect();
+    words.join(" ")
 }
 
 impl Drop for Terminal {

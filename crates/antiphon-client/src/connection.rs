@@ -19,12 +19,13 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::back::{Pass, Passes};
-use crate::calls::{Calls, Handler};
+use crate::calls::Calls;
 use crate::catalogue::{Catalogue, Shelf};
 use crate::change::{Change, change};
 use crate::config::{Limits, ServerConfig, Transport};
 use crate::error::{ClientError, ErrorKind};
 use crate::forward::LogLevel;
+use crate::handler::Handler;
 use crate::heard::Heard;
 use crate::http;
 use crate::stdio::{Pipe, Process, is_modern};

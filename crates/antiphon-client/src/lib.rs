@@ -21,6 +21,7 @@ mod connection;
 mod error;
 mod exchange;
 mod forward;
+mod handler;
 mod heard;
 mod http;
 mod offer;

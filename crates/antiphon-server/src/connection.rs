@@ -1,8 +1,7 @@
 //! One connection: MCP's requests, one by one.
 #![expect(deprecated, reason = "MCP deprecates logging and legacy subscriptions, and callers use them")]
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use antiphon_client::CallContext;
 use antiphon_engine::Owner;
@@ -12,22 +11,23 @@ use rmcp::model::{
     CompleteRequestParams, CompleteResult, CompletionInfo, CustomRequest, CustomResult, DiscoverResult, ErrorCode,
     Extensions, GetPromptRequestParams, GetPromptResponse, GetTaskParams, GetTaskResult, Implementation,
     InitializeRequestParams, InitializeResult, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
-    ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, Reference, RequestId,
-    ServerCapabilities, ServerConfig, SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool,
-    UnsubscribeRequestParams, UpdateTaskParams,
+    ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams, ReadResourceResponse, Reference, ServerConfig,
+    SetLevelRequestParams, SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams,
+    UpdateTaskParams,
 };
 use rmcp::service::{NotificationContext, RequestContext, RoleServer, SubscriptionContext};
 use rmcp::{ErrorData, ServerHandler};
-use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, Principal};
 use crate::call::Call;
 use crate::caller::{Caller, Origin};
+use crate::capabilities::capabilities;
 use crate::catalog::Snapshot;
 use crate::control::{self, Control};
 use crate::pass::{self, Compacted, Pass, Passing};
 use crate::server::Shared;
 use crate::told::{self, Told};
+use crate::under_way::Calls;
 use crate::{handle, page, prompt, runs, task};
 
 /// Handles the requests of one connection; over modern HTTP, of one request.
@@ -131,34 +131,6 @@ impl Connection {
             None => Err(no_tool(&named)),
         }
     }
-}
-
-/// What can be asked for here. What changes with the project's files is told of, so every list may change.
-fn capabilities(now: &Snapshot) -> ServerCapabilities {
-    let mut all = ServerCapabilities::builder().enable_tools().enable_tasks().build();
-    let passed = now.pass().map(|pass| pass.capabilities()).unwrap_or_default();
-    all.tools = passed.tools.or(all.tools);
-    (all.prompts, all.resources) = (passed.prompts, passed.resources);
-    (all.completions, all.logging) = (passed.completions, passed.logging);
-    if !now.prompts().is_empty() {
-        all.prompts.get_or_insert_default();
-    }
-    if now.runs() {
-        all.resources.get_or_insert_default().subscribe = Some(true);
-    }
-    if !now.prompts().is_empty() || now.runs() {
-        all.completions.get_or_insert_default();
-    }
-    if let Some(tools) = &mut all.tools {
-        tools.list_changed = Some(true);
-    }
-    if let Some(prompts) = &mut all.prompts {
-        prompts.list_changed = Some(true);
-    }
-    if let Some(resources) = &mut all.resources {
-        resources.list_changed = Some(true);
-    }
-    all
 }
 
 fn cursor(page: Option<&PaginatedRequestParams>) -> Option<&str> {
@@ -386,12 +358,11 @@ impl ServerHandler for Connection {
         let now = self.shared.catalog.seen_by(&caller.access);
         match &params.r#ref {
             Reference::Resource(resource) if now.runs() && runs::is_ours(&resource.uri) => {
-                let ids = params.argument.name == "id";
-                let found = if ids { Some(&*params.argument.value) } else { None };
-                return match found {
-                    Some(begun) => runs::complete(&self.shared, &caller.owner, begun).await.map(CompleteResult::new),
-                    None => Ok(CompleteResult::default()),
-                };
+                if params.argument.name != "id" {
+                    return Ok(CompleteResult::default());
+                }
+                let begun = &params.argument.value;
+                return runs::complete(&self.shared, &caller.owner, begun).await.map(CompleteResult::new);
             }
             Reference::Prompt(prompt) => {
                 if let Some(workflow) = now.prompted(&prompt.name) {
@@ -492,43 +463,4 @@ fn no_tool(name: &str) -> ErrorData {
 
 fn method_not_found(method: &str) -> ErrorData {
     ErrorData::new(ErrorCode::METHOD_NOT_FOUND, format!("no method `{method}` here"), None)
-}
-
-/// The calls under way, so that a caller's `notifications/cancelled` can be told from a lost connection: rmcp's own token fires
-/// for both.
-#[derive(Clone, Default)]
-struct Calls(Arc<Mutex<HashMap<RequestId, CancellationToken>>>);
-
-struct Watched {
-    calls: Calls,
-    id: RequestId,
-    cancelled: CancellationToken,
-}
-
-impl Calls {
-    fn watch(&self, context: &RequestContext<RoleServer>) -> Watched {
-        let cancelled = CancellationToken::new();
-        self.lock().insert(context.id.clone(), cancelled.clone());
-        // The notification may have been handled before this request was: then only rmcp's token tells.
-        if context.ct.is_cancelled() {
-            cancelled.cancel();
-        }
-        Watched { calls: self.clone(), id: context.id.clone(), cancelled }
-    }
-
-    fn cancel(&self, id: &RequestId) {
-        if let Some(cancelled) = self.lock().get(id) {
-            cancelled.cancel();
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RequestId, CancellationToken>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.calls.lock().remove(&self.id);
-    }
 }

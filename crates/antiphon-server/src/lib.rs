@@ -5,6 +5,7 @@ mod access;
 mod back;
 mod call;
 mod caller;
+mod capabilities;
 mod catalog;
 mod connection;
 mod control;
@@ -28,6 +29,7 @@ mod server;
 mod stream;
 mod task;
 mod told;
+mod under_way;
 
 /// The longest message that is taken, in bytes, through any door.
 pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;

@@ -5,8 +5,7 @@ use crate::diagnostic::{Diagnostic, Place};
 use crate::read::{Item, Table};
 use crate::tables::open;
 
-/// `[serve.auth]`: whose tokens are taken. Its addresses may hold `${VAR}`; see
-/// [`crate::env`].
+/// `[serve.auth]`: whose tokens are taken. Its addresses may hold `${VAR}`, see [`crate::env`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuthDef {
     /// Who issues the tokens: their `iss`.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Arc;
 
-use antiphon_client::{self as client, Consent, OAuth, ServerConfig, Session, Transport};
+use antiphon_client::{self as client, Consent, Limits, OAuth, ServerConfig, Session, Transport};
 use antiphon_models::{ModelConfig, OpenAiModel, Price};
 use antiphon_router::SamplingPolicy;
 use antiphon_server::Auth;
@@ -108,11 +108,15 @@ impl<'a> Environment<'a> {
                 Transport::Http { url, headers, auth: auth.transpose()? }
             }
         };
+        let mut limits = Limits::default();
+        // Who may think for long about a call may take as long to start.
+        limits.start = limits.start.max(def.timeout);
         Ok(ServerConfig {
             secrets,
             allow: def.allow.clone(),
             read_only: def.read_only,
             timeout: def.timeout,
+            limits,
             session: def.session.map(|session| match session {
                 workflow::Session::Shared => Session::Shared,
                 workflow::Session::PerRun => Session::PerRun,

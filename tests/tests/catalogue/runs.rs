@@ -1,14 +1,24 @@
 //! Runs as resources.
 
-use antiphon_tests::{Era, Host, Served};
+use std::path::{Path, PathBuf};
+
+use antiphon_tests::{Era, Host, Scratch, Served};
 use serde_json::{Value, json};
 
 use crate::{EVERYWHERE, listed, listen, project, seat, stdio};
 
 const LIST: &str = "antiphon://runs";
 
+/// A project whose workflow `slow` waits for a file, and the file: it is not there yet.
+fn gated() -> (Scratch, PathBuf) {
+    let scratch = project("");
+    let gate = scratch.path().join("open");
+    scratch.file("slow.toml", &flow(&gate));
+    (scratch, gate)
+}
+
 /// Waits for a file, then asks nobody, then says so.
-fn flow(gate: &std::path::Path) -> String {
+fn flow(gate: &Path) -> String {
     format!(
         "[input]\nword = {{ type = \"string\", default = \"hello\" }}\n\
          [steps.wait]\ncall = \"tools.gate\"\nwith.path = {gate:?}\nwith.value = 1\n\
@@ -53,9 +63,7 @@ fn updated(host: &mut Host, uri: &str) {
 #[test]
 fn a_run_is_listed_read_and_watched() {
     for (wire, era) in EVERYWHERE {
-        let scratch = project("");
-        let gate = scratch.path().join("open");
-        scratch.file("slow.toml", &flow(&gate));
+        let (scratch, gate) = gated();
         let host = &mut seat(&scratch, wire, era).host;
         listen(host, era, json!({ "resourcesListChanged": true, "resourceSubscriptions": [LIST] }));
         if era == Era::Legacy {
@@ -109,10 +117,8 @@ fn a_run_is_listed_read_and_watched() {
 
 #[test]
 fn ids_are_completed_and_templates_say_what_there_is() {
-    let scratch = project("");
-    let gate = scratch.path().join("open");
+    let (scratch, gate) = gated();
     std::fs::write(&gate, "").unwrap();
-    scratch.file("slow.toml", &flow(&gate));
     let mut host = stdio(&scratch, Era::Modern);
     let id = start(&mut host);
     let templates = listed(&mut host, "resources/templates/list", "resourceTemplates");
@@ -139,9 +145,7 @@ fn ids_are_completed_and_templates_say_what_there_is() {
 
 #[test]
 fn nobody_sees_the_runs_of_others() {
-    let scratch = project("");
-    let gate = scratch.path().join("open");
-    scratch.file("slow.toml", &flow(&gate));
+    let (scratch, gate) = gated();
     let mut command = scratch.with_db(&["serve", ".", "--trust", "--token", "ann=ANN", "--token", "bob=BOB"]);
     let served = Served::start(command.env("ANN", "ann's secret").env("BOB", "bob's secret"));
     for era in [Era::Modern, Era::Legacy] {
@@ -183,10 +187,8 @@ fn nobody_sees_the_runs_of_others() {
 
 #[test]
 fn who_has_no_name_has_no_list() {
-    let scratch = project("");
-    let gate = scratch.path().join("open");
+    let (scratch, gate) = gated();
     std::fs::write(&gate, "").unwrap();
-    scratch.file("slow.toml", &flow(&gate));
     let served = Served::start(&mut scratch.with_db(&["serve", ".", "--trust"]));
     let mut host = Host::connect(&served.url, None, Era::Modern, json!({}));
     let id = start(&mut host);
@@ -228,7 +230,7 @@ fn runs_of_an_antiphon_behind_this_one_are_marked() {
     let gate = behind.path().join("open");
     std::fs::write(&gate, "").unwrap();
     behind.file("slow.toml", &flow(&gate));
-    let before = antiphon_tests::Scratch::new();
+    let before = Scratch::new();
     before
         .file("antiphon.toml", &format!("[servers.behind]\n{}[serve]\nexpose = [\"behind.*\"]\n", behind.as_server()));
     before.file("own.toml", "[steps.one]\nset = 1\n");

@@ -1,18 +1,24 @@
 //! The process that has passed a call on is killed, and the caller is on another.
 
-use antiphon_tests::text_of;
+use antiphon_tests::{Era, Host, Scratch, text_of};
 use serde_json::json;
 
 use crate::world::{ERAS, beside, eventually, good_is_well, host, logged, misbehaving};
 
+/// A project, the host that owns its runs, and one that is attached to it.
+fn owned(era: Era) -> (Scratch, Host, Host) {
+    let scratch = beside(&misbehaving("garbage-on-stdout"));
+    let mut owner = host(&scratch, era);
+    good_is_well(&mut owner);
+    let mut other = host(&scratch, era);
+    good_is_well(&mut other);
+    (scratch, owner, other)
+}
+
 #[test]
 fn a_call_that_may_have_happened_is_said_to() {
     for era in ERAS {
-        let scratch = beside(&misbehaving("garbage-on-stdout"));
-        let mut owner = host(&scratch, era);
-        good_is_well(&mut owner);
-        let mut other = host(&scratch, era);
-        good_is_well(&mut other);
+        let (scratch, mut owner, mut other) = owned(era);
         let charge = other.post_call("good__charge", json!({ "id": "x", "ms": 60_000 }));
         eventually("the call begins", || logged(&scratch, "begin", "charge", None) == 1);
         owner.kill();
@@ -28,11 +34,7 @@ fn a_call_that_may_have_happened_is_said_to() {
 #[test]
 fn a_call_that_only_reads_is_made_again() {
     for era in ERAS {
-        let scratch = beside(&misbehaving("garbage-on-stdout"));
-        let mut owner = host(&scratch, era);
-        good_is_well(&mut owner);
-        let mut other = host(&scratch, era);
-        good_is_well(&mut other);
+        let (scratch, mut owner, mut other) = owned(era);
         let gate = scratch.path().join("gate");
         let call = other.post_call("good__gate", json!({ "path": gate, "value": 7 }));
         eventually("the call begins", || logged(&scratch, "begin", "gate", None) == 1);

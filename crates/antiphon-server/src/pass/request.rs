@@ -431,6 +431,15 @@ impl Passing<'_> {
         meta.0.0
     }
 
+    /// Tells the caller what a server has said about its call. Questions are not for telling.
+    async fn tell(&self, happening: Happening) {
+        match happening {
+            Happening::Progress(progress) => self.report(progress).await,
+            Happening::Log(message) => self.log(message).await,
+            Happening::Question(..) => {}
+        }
+    }
+
     async fn report(&self, progress: Progress) {
         let Some(token) = self.caller.progress.clone() else { return };
         let mut report = ProgressNotificationParam::new(token, progress.progress);
@@ -465,8 +474,6 @@ impl Calling {
             tokio::select! {
                 biased;
                 Some(happening) = self.happenings.recv() => match *happening {
-                    Happening::Progress(progress) => passing.report(progress).await,
-                    Happening::Log(message) => passing.log(message).await,
                     Happening::Question(key, question) if self.parkable => {
                         self.open.insert(key, question);
                         if self.happenings.is_empty() {
@@ -478,16 +485,13 @@ impl Calling {
                         // The server may not wait for it any more.
                         let _ = reply.send(answer.map_err(|error| Refused::failed(error.message)));
                     }),
+                    said => passing.tell(said).await,
                 },
                 Some(()) = pushed.next(), if !pushed.is_empty() => {}
                 result = &mut self.done => {
                     // What the server said just before, and was heard in the same moment.
                     while let Ok(happening) = self.happenings.try_recv() {
-                        match *happening {
-                            Happening::Progress(progress) => passing.report(progress).await,
-                            Happening::Log(message) => passing.log(message).await,
-                            Happening::Question(..) => {}
-                        }
+                        passing.tell(*happening).await;
                     }
                     return result.map(Some).map_err(refusal);
                 }
