@@ -11,10 +11,11 @@ use rmcp::model::{
 };
 use rmcp::service::InboundStreamOrigin;
 use serde_json::Value;
-use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::sync::{Notify, broadcast};
 
 use crate::call::{Answering, CallContext, Progress, Refused};
 use crate::change::Change;
+use crate::inbox::{CallEvent, Inbox};
 use crate::wire::number;
 
 /// So many messages are kept whose calls are not known, or not any more.
@@ -42,7 +43,7 @@ pub(crate) struct Calls {
 struct InFlight {
     token: Option<ProgressToken>,
     run: Option<Arc<str>>,
-    events: mpsc::UnboundedSender<Box<CallEvent>>,
+    inbox: Arc<Inbox>,
     serving: Serving,
 }
 
@@ -109,21 +110,11 @@ enum Mark {
     Request(i64),
 }
 
-/// What reaches a call before its answer, beside questions. Boxed: a channel sets aside room for 32, and most calls need none.
-#[derive(Debug)]
-pub(crate) enum CallEvent {
-    /// It gets on.
-    Progress(Progress),
-    /// It says something for people who look after it.
-    Log(LoggingMessageNotificationParam),
-}
-
 /// A call's place among those in flight; it leaves when this is dropped.
 pub(crate) struct Entry {
     calls: Arc<Calls>,
     id: i64,
-    /// What reaches it.
-    pub(crate) events: mpsc::UnboundedReceiver<Box<CallEvent>>,
+    pub(crate) inbox: Arc<Inbox>,
     pub(crate) serving: Serving,
 }
 
@@ -203,7 +194,7 @@ impl Calls {
     }
 
     fn join(self: &Arc<Self>, id: i64, token: Option<ProgressToken>, run: Option<Arc<str>>, serving: Serving) -> Entry {
-        let (sender, events) = mpsc::unbounded_channel();
+        let inbox = Arc::<Inbox>::default();
         let mut in_flight = self.in_flight();
         let mut early = self.early();
         if !early.is_empty() {
@@ -212,11 +203,11 @@ impl Calls {
             };
             let (own, others): (Vec<_>, Vec<_>) = early.drain(..).partition(|(mark, _)| own(mark));
             *early = others.into();
-            own.into_iter().rev().for_each(|(_, event)| drop(sender.send(event.into())));
+            own.into_iter().rev().for_each(|(_, event)| inbox.put(event));
         }
-        in_flight.insert(id, InFlight { token, run, events: sender, serving: serving.clone() });
+        in_flight.insert(id, InFlight { token, run, inbox: Arc::clone(&inbox), serving: serving.clone() });
         drop((early, in_flight));
-        Entry { calls: Arc::clone(self), id, events, serving }
+        Entry { calls: Arc::clone(self), id, inbox, serving }
     }
 
     /// Changes whenever the server says that its tools have.
@@ -250,8 +241,7 @@ impl Calls {
         let ProgressNotificationParam { progress_token, progress, total, message, .. } = progress;
         let event = CallEvent::Progress(Progress { progress, total, message });
         match in_flight.values().find(|call| call.token.as_ref() == Some(&progress_token)) {
-            // The call may have ended just now.
-            Some(call) => drop(call.events.send(event.into())),
+            Some(call) => call.inbox.put(event),
             None => self.keep(Mark::Token(progress_token), event),
         }
     }
@@ -292,8 +282,7 @@ impl Calls {
             None => likeliest(&in_flight).and_then(|id| in_flight.get(&id)),
         };
         match (call, id) {
-            // The call may have ended just now.
-            (Some(call), _) => drop(call.events.send(CallEvent::Log(message).into())),
+            (Some(call), _) => call.inbox.put(CallEvent::Log(message)),
             (None, Some(id)) => self.keep(Mark::Request(id), CallEvent::Log(message)),
             (None, None) => {}
         }

@@ -10,10 +10,10 @@ use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::call::CallContext;
-use crate::calls::CallEvent;
 use crate::connection::{Connection, OBITUARY_PATIENCE};
 use crate::error::{ClientError, ErrorKind};
 use crate::http;
+use crate::inbox::CallEvent;
 use crate::wire::{Fate, Wire};
 
 /// A call that has no deadline of its own ends after this, however often it reports progress.
@@ -69,7 +69,7 @@ impl Connection {
         let Ok(handle) = self.peer.send_request_with_option(request, options).await else {
             return Err(self.lost(Fate::NeverSent).await);
         };
-        let mut entry = self.calls.enter(&handle.id, &handle.progress_token, cx);
+        let entry = self.calls.enter(&handle.id, &handle.progress_token, cx);
         drop(entering);
         let mut pending_call = PendingCall { handle: Some(handle), wire: Arc::clone(&self.wire) };
         let silence = sleep(self.config.timeout);
@@ -81,7 +81,7 @@ impl Connection {
                 answer = pending_call.answer() => break Ok(answer),
                 () = cx.cancelled.cancelled() => break Err(Impatience::Cancelled),
                 () = &mut deadline => break Err(Impatience::Late),
-                Some(event) = entry.events.recv() => hear(cx, *event),
+                event = entry.inbox.next() => hear(cx, event),
                 // People may take their time; the server's starts again with their answer.
                 () = entry.serving.turned() => {}
                 () = &mut silence, if !entry.serving.asks() => break Err(Impatience::Silent),
@@ -89,8 +89,8 @@ impl Connection {
             silence.as_mut().reset(Instant::now() + self.config.timeout);
         };
         // What the server has said before its answer.
-        while let Ok(event) = entry.events.try_recv() {
-            hear(cx, *event);
+        while let Some(event) = entry.inbox.take() {
+            hear(cx, event);
         }
         let Some(id) = pending_call.handle.as_ref().map(|handle| handle.id.clone()) else {
             return Err(self.lost(Fate::NeverSent).await);

@@ -24,6 +24,7 @@ mod forward;
 mod handler;
 mod heard;
 mod http;
+mod inbox;
 mod offer;
 mod stdio;
 mod supervisor;

@@ -53,9 +53,47 @@ struct Flight {
 /// Calls under way, by op. Dropping it drops them.
 #[derive(Default)]
 pub(crate) struct Calls {
-    running: FuturesUnordered<BoxFuture<'static, Landed>>,
+    running: Running,
     flights: HashMap<OpId, Flight>,
     serial: u64,
+}
+
+/// Their work. While there is one only, it stands alone: `FuturesUnordered` wakes its task again whenever it has polled all that it has, and
+/// of a chain of calls each would pay for that with a needless turn on another thread.
+#[derive(Default)]
+struct Running {
+    alone: Option<BoxFuture<'static, Landed>>,
+    others: FuturesUnordered<BoxFuture<'static, Landed>>,
+}
+
+impl Running {
+    fn is_empty(&self) -> bool {
+        self.alone.is_none() && self.others.is_empty()
+    }
+
+    fn push(&mut self, work: BoxFuture<'static, Landed>) {
+        if self.is_empty() {
+            self.alone = Some(work);
+        } else {
+            self.others.push(work);
+        }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Landed>> {
+        if let Some(work) = &mut self.alone {
+            if let Poll::Ready(landed) = work.poll_unpin(cx) {
+                self.alone = None;
+                return Poll::Ready(Some(landed));
+            }
+            if self.others.is_empty() {
+                return Poll::Pending;
+            }
+        }
+        match self.others.poll_next_unpin(cx) {
+            Poll::Ready(None) if self.alone.is_some() => Poll::Pending,
+            polled => polled,
+        }
+    }
 }
 
 impl Calls {
@@ -98,7 +136,7 @@ impl Calls {
     /// The next call that is over and still of interest; `None` while there is nothing in flight.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Landed>> {
         loop {
-            let Some(landed) = std::task::ready!(self.running.poll_next_unpin(cx)) else { return Poll::Ready(None) };
+            let Some(landed) = std::task::ready!(self.running.poll_next(cx)) else { return Poll::Ready(None) };
             if self.flights.get(&landed.op).is_some_and(|flight| flight.serial == landed.serial) {
                 self.flights.remove(&landed.op);
                 return Poll::Ready(Some(landed));

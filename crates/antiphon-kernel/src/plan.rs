@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The version of the kernel's rules. A run is only ever driven by the version that started it.
-pub const KERNEL_VERSION: u32 = 1;
+pub const KERNEL_VERSION: u32 = 2;
 
 /// A workflow and every workflow that it calls.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

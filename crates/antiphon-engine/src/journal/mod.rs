@@ -148,6 +148,11 @@ impl Journal {
         self.wait(receipt, Level::Committed).await
     }
 
+    /// Likewise, without hurrying it.
+    pub(crate) async fn eventual(&self, receipt: &Receipt) -> Result<(), EngineError> {
+        self.wait(receipt, Level::Eventual).await
+    }
+
     /// Waits until everything so far is on the disk: it survives a power cut. Fails if its own write has failed.
     pub(crate) async fn durable(&self, receipt: &Receipt) -> Result<(), EngineError> {
         self.wait(receipt, Level::Durable).await

@@ -37,6 +37,8 @@ pub(super) enum Item {
 /// What a waiter waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
+    /// A commit, whenever it comes.
+    Eventual,
     /// A commit: it survives the process.
     Committed,
     /// A commit on the disk: it survives a power cut.
@@ -46,6 +48,7 @@ pub(super) enum Level {
 impl Level {
     fn urgency(self) -> Urgency {
         match self {
+            Self::Eventual => Urgency::Lazy,
             Self::Committed => Urgency::Now,
             Self::Durable => Urgency::Durable,
         }
@@ -121,7 +124,7 @@ impl Queue {
     pub(super) fn wait(&self, ticket: Ticket, level: Level) -> Option<oneshot::Receiver<Reached>> {
         let mut state = self.lock();
         let reached = match level {
-            Level::Committed => state.committed,
+            Level::Eventual | Level::Committed => state.committed,
             Level::Durable => state.durable,
         };
         if reached >= ticket {
@@ -200,7 +203,7 @@ impl Queue {
         }
         let (done, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut state.waiters)
             .into_iter()
-            .partition(|waiter| waiter.ticket <= upto && (waiter.level == Level::Committed || flushed.is_some()));
+            .partition(|waiter| waiter.ticket <= upto && (waiter.level != Level::Durable || flushed.is_some()));
         state.waiters = waiting;
         // Some of those who came meanwhile have got what they wanted: don't flush again for them.
         let wanted = state.waiters.iter().map(|waiter| waiter.level.urgency()).max();

@@ -48,7 +48,8 @@ impl<'p> Run<'p> {
     }
 
     pub(super) fn step_of(&self, spot: &Spot) -> Option<&'p Step> {
-        self.graph_of(&spot.scope)?.steps.iter().find(|step| step.id == spot.step)
+        let scope = self.state.scopes.get(&spot.scope)?;
+        graph(self.plan, &scope.graph)?.steps.get(scope.steps.get_index_of(&spot.step)?)
     }
 
     pub(super) fn scope(&mut self, scope: &str) -> Option<&mut Scope> {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use indexmap::IndexMap;
+
 use super::state::{Ended, Failure, GraphRef, Parent, Purpose, Scope, Spot, StepState};
 use super::{Run, paths};
 use crate::{Command, Evaluated, Expr, Job, Outcome, Output, Slot, Source, Step, StepStatus, ValueRef};
@@ -43,8 +45,8 @@ impl Run<'_> {
         let mut settled = false;
         while !settled {
             settled = true;
-            for step in &graph.steps {
-                match self.turn(path, step) {
+            for (place, step) in graph.steps.iter().enumerate() {
+                match self.turn(path, place, step) {
                     Turn::NotYet => continue,
                     Turn::Start => self.begin(&Spot { scope: path.to_owned(), step: step.id.clone(), index: None }),
                     Turn::Skip(note) => self.end_unstarted(path, &step.id, StepStatus::Skipped, Some(note)),
@@ -63,9 +65,9 @@ impl Run<'_> {
 
     /// A step starts when everything it refers to has ended; without success of what it uses it is skipped; while its
     /// scope is failing only those start that ask about something that did not succeed.
-    fn turn(&self, path: &str, step: &Step) -> Turn {
+    fn turn(&self, path: &str, place: usize, step: &Step) -> Turn {
         let Some(scope) = self.state.scopes.get(path) else { return Turn::NotYet };
-        if !matches!(scope.steps.get(&step.id), Some(StepState::Waiting)) {
+        if !matches!(scope.steps.get_index(place), Some((_, StepState::Waiting))) {
             return Turn::NotYet;
         }
         if scope.stopping {
@@ -202,7 +204,7 @@ impl Scope {
             parent,
             vars,
             facts: BTreeMap::new(),
-            steps: BTreeMap::new(),
+            steps: IndexMap::default(),
             failing: None,
             stopping: false,
             closing: false,

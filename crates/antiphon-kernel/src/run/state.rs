@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use indexmap::IndexMap;
+use rustc_hash::FxBuildHasher;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Answer, Hop, OpId, Price, Terms};
@@ -118,7 +120,8 @@ pub(super) struct Scope {
     pub vars: BTreeMap<String, Slot>,
     /// Steps that are not in the state any more but may be mentioned (undo).
     pub facts: BTreeMap<String, StepFacts>,
-    pub steps: BTreeMap<String, StepState>,
+    /// In the order of the graph, so that a step has the same place in both.
+    pub steps: IndexMap<String, StepState, FxBuildHasher>,
     /// The first failure that was not forgiven.
     pub failing: Option<Failure>,
     /// Being cancelled: nothing starts, nothing is tried again.
