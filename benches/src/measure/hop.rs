@@ -11,16 +11,14 @@ use crate::{Era, Error};
 
 /// Rounds in which both take turns.
 const ROUNDS: usize = 7;
-/// Calls of a round, by one caller and again by many.
-const CALLS: usize = 2_000;
+/// Calls of a round, by one caller and again by many, and those with a megabyte of result.
+const CALLS: (usize, usize) = (2_000, 25);
 const CALLERS: usize = 16;
-/// Calls with a megabyte of result, of a round.
-const BIG_CALLS: usize = 25;
 /// How many servers one Antiphon stands in front of when its memory is looked at.
 const UPSTREAMS: usize = 10;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Wire {
+pub(super) enum Wire {
     Http,
     Stdio,
 }
@@ -43,11 +41,11 @@ async fn hop(lab: &Lab, wire: Wire, era: Era) -> Result<Vec<Figure>, Error> {
     for round in 0..=ROUNDS {
         // Who is first may find the machine otherwise than who is second.
         let both = if round % 2 == 0 {
-            let first = hand.round().await?;
-            [first, ours.round().await?]
+            let first = hand.round(CALLS).await?;
+            [first, ours.round(CALLS).await?]
         } else {
-            let first = ours.round().await?;
-            [hand.round().await?, first]
+            let first = ours.round(CALLS).await?;
+            [hand.round(CALLS).await?, first]
         };
         // The first one warms up.
         if round > 0 {
@@ -95,22 +93,22 @@ async fn memory(lab: &Lab) -> Result<Figure, Error> {
 }
 
 /// One proxy, and the server behind it.
-struct Contestant {
-    way: Way,
-    _server: Option<Child>,
+pub(super) struct Contestant {
+    pub way: Way,
+    pub _server: Option<Child>,
 }
 
 /// What one round has shown.
-struct Round {
-    cpu: f64,
-    cpu_alone: f64,
-    rate: f64,
-    p50: f64,
-    cpu_big: f64,
+pub(super) struct Round {
+    pub cpu: f64,
+    pub cpu_alone: f64,
+    pub rate: f64,
+    pub p50: f64,
+    pub cpu_big: f64,
 }
 
 impl Contestant {
-    async fn by_hand(lab: &Lab, wire: Wire, era: Era) -> Result<Self, Error> {
+    pub(super) async fn by_hand(lab: &Lab, wire: Wire, era: Era) -> Result<Self, Error> {
         let mut proxy = lab.role("proxy");
         proxy.args(["--era", era.name()]);
         match wire {
@@ -123,7 +121,7 @@ impl Contestant {
         }
     }
 
-    async fn ours(lab: &Lab, wire: Wire, era: Era) -> Result<Self, Error> {
+    pub(super) async fn ours(lab: &Lab, wire: Wire, era: Era) -> Result<Self, Error> {
         let serve = "[serve]\nexpose = [\"tools.*\"]\nprefix = false\n";
         match wire {
             Wire::Http => {
@@ -142,12 +140,13 @@ impl Contestant {
         }
     }
 
-    async fn round(&self) -> Result<Round, Error> {
+    /// So many short calls, by one caller and again by many, and so many with a megabyte of result.
+    pub(super) async fn round(&self, (calls, big): (usize, usize)) -> Result<Round, Error> {
         let short = json!({ "value": "a short value, as most are" });
-        let (took, _, cpu_alone) = self.timed("echo", &short, 1, (CALLS, 1)).await?;
-        let (_, seconds, cpu) = self.timed("echo", &short, 1, (CALLS, CALLERS)).await?;
-        let (_, _, cpu_big) = self.timed("big", &json!({}), BIG, (BIG_CALLS, 1)).await?;
-        Ok(Round { cpu, cpu_alone, rate: CALLS as f64 / seconds, p50: took.p50(), cpu_big })
+        let (took, _, cpu_alone) = self.timed("echo", &short, 1, (calls, 1)).await?;
+        let (_, seconds, cpu) = self.timed("echo", &short, 1, (calls, CALLERS)).await?;
+        let (_, _, cpu_big) = self.timed("big", &json!({}), BIG, (big, 1)).await?;
+        Ok(Round { cpu, cpu_alone, rate: calls as f64 / seconds, p50: took.p50(), cpu_big })
     }
 
     /// How long each call took, and all of them; the proxy's CPU time for each, in microseconds.
@@ -166,7 +165,7 @@ impl Contestant {
 }
 
 /// The tool server over HTTP.
-fn server(lab: &Lab, era: Era) -> Command {
+pub(super) fn server(lab: &Lab, era: Era) -> Command {
     let mut command = lab.fixture();
     command.args(["--http", "--era", era.name()]);
     command
@@ -197,7 +196,7 @@ fn cpu(pid: u32) -> Result<f64, Error> {
     Ok(nanoseconds / 1e3)
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut sorted: Vec<f64> = values.collect();
     sorted.sort_unstable_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)

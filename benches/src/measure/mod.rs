@@ -6,6 +6,7 @@ mod fan_out;
 mod first_word;
 mod hop;
 mod parked;
+mod peers;
 mod start;
 
 use std::fmt::Write;
@@ -26,6 +27,8 @@ pub enum Bench {
     FanOut,
     /// What is passed through, beside a hand-written proxy of the same server.
     Hop,
+    /// The same beside proxies that others have made, as far as `.ci/clients` has installed them.
+    Peers,
     /// `antiphon serve` from its start to its first answer, and what it needs when idle.
     Start,
     /// 10,000 runs that wait for input.
@@ -37,8 +40,16 @@ pub enum Bench {
 }
 
 /// All of them.
-pub const ALL: [Bench; 7] =
-    [Bench::Chain, Bench::FanOut, Bench::Hop, Bench::Start, Bench::Parked, Bench::Durable, Bench::FirstWord];
+pub const ALL: [Bench; 8] = [
+    Bench::Chain,
+    Bench::FanOut,
+    Bench::Hop,
+    Bench::Peers,
+    Bench::Start,
+    Bench::Parked,
+    Bench::Durable,
+    Bench::FirstWord,
+];
 
 impl Bench {
     /// What it is called on the command line.
@@ -47,6 +58,7 @@ impl Bench {
             Self::Chain => "chain",
             Self::FanOut => "fan-out",
             Self::Hop => "hop",
+            Self::Peers => "peers",
             Self::Start => "start",
             Self::Parked => "parked",
             Self::Durable => "durable",
@@ -60,6 +72,7 @@ impl Bench {
             Self::Chain => chain::measure(lab).await,
             Self::FanOut => fan_out::measure(lab).await,
             Self::Hop => hop::measure(lab).await,
+            Self::Peers => peers::measure(lab).await,
             Self::Start => start::measure(lab).await,
             Self::Parked => parked::measure(lab).await,
             Self::Durable => durable::measure(lab).await,

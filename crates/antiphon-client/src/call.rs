@@ -153,11 +153,16 @@ pub struct OnBehalf {
 impl CallContext {
     /// For requests of our own: nobody to report to, nobody to ask.
     pub fn detached() -> Self {
+        Self::until(CancellationToken::new())
+    }
+
+    /// Likewise, ended by this.
+    pub fn until(cancelled: CancellationToken) -> Self {
         Self {
             run: None,
             key: None,
             deadline: None,
-            cancelled: CancellationToken::new(),
+            cancelled,
             progress: Arc::new(|_| {}),
             ask: Arc::new(|_, _| Box::pin(async { Err(Refused::failed("nobody is there to answer")) })),
             on_behalf: None,

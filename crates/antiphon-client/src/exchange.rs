@@ -7,7 +7,7 @@ use std::time::Duration;
 use rmcp::model::{ClientRequest, RequestMetaObject, ServerResult};
 use rmcp::service::{PeerRequestOptions, RequestHandle, RoleClient, ServiceError};
 use serde_json::{Map, Value};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::call::CallContext;
 use crate::connection::{Connection, OBITUARY_PATIENCE};
@@ -72,21 +72,21 @@ impl Connection {
         let entry = self.calls.enter(&handle.id, &handle.progress_token, cx);
         drop(entering);
         let mut pending_call = PendingCall { handle: Some(handle), wire: Arc::clone(&self.wire) };
-        let silence = sleep(self.config.timeout);
-        let deadline = sleep_until(cx.deadline.unwrap_or_else(|| Instant::now() + LONGEST_CALL));
-        tokio::pin!(silence, deadline);
+        let deadline = cx.deadline.unwrap_or_else(|| Instant::now() + LONGEST_CALL);
+        let alarm = sleep_until(deadline.min(Instant::now() + self.config.timeout));
+        tokio::pin!(alarm);
         let end = loop {
             tokio::select! {
                 biased;
                 answer = pending_call.answer() => break Ok(answer),
                 () = cx.cancelled.cancelled() => break Err(Impatience::Cancelled),
-                () = &mut deadline => break Err(Impatience::Late),
                 event = entry.inbox.next() => hear(cx, event),
-                // People may take their time; the server's starts again with their answer.
                 () = entry.serving.turned() => {}
-                () = &mut silence, if !entry.serving.asks() => break Err(Impatience::Silent),
+                () = &mut alarm => break Err(if deadline <= Instant::now() { Impatience::Late } else { Impatience::Silent }),
             }
-            silence.as_mut().reset(Instant::now() + self.config.timeout);
+            // People may take their time; the server's starts again with their answer.
+            let silent = if entry.serving.asks() { deadline } else { Instant::now() + self.config.timeout };
+            alarm.as_mut().reset(deadline.min(silent));
         };
         // What the server has said before its answer.
         while let Some(event) = entry.inbox.take() {

@@ -27,6 +27,9 @@ use crate::client::Client;
 use crate::connection::{Connection, Era};
 use crate::error::{ClientError, ErrorKind};
 
+/// The `_meta` entry by which modern callers say what they can answer.
+const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+
 /// What a server says about itself.
 #[derive(Clone, Debug)]
 pub struct About {
@@ -223,7 +226,10 @@ impl Connection {
         let level = object.log_level();
         match (self.era, &cx.on_behalf) {
             (Era::Modern, Some(caller)) => {
-                object.set_client_capabilities((*caller.capabilities).clone());
+                // A modern caller has said so in its own words.
+                if !object.0.0.contains_key(CAPABILITIES) {
+                    object.set_client_capabilities((*caller.capabilities).clone());
+                }
                 (object.0.0, None)
             }
             (Era::Modern, None) => (object.0.0, None),

@@ -5,20 +5,25 @@ use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt, StreamExt};
 use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::redirect;
-use rmcp::model::{ClientJsonRpcMessage, ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage};
+use rmcp::model::{
+    ClientJsonRpcMessage, ClientRequest, CustomResult, ErrorCode, ErrorData, RequestId, ServerJsonRpcMessage,
+    ServerResult,
+};
 use rmcp::transport::DynamicTransportError;
 use rmcp::transport::streamable_http_client::{
     SseError, StreamableHttpClient, StreamableHttpClientTransportConfig, StreamableHttpClientWorker,
     StreamableHttpError, StreamableHttpPostResponse,
 };
 use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use sse_stream::Sse;
+use tokio::time::timeout;
 
 use crate::auth::{self, Auth};
 use crate::config::ServerConfig;
@@ -27,6 +32,10 @@ use crate::wire::{Wire, number};
 
 /// Requests in flight on one connection. rmcp's own default, 16, would put wide fan-outs in a queue.
 const MAX_CONCURRENT_REQUESTS: usize = 256;
+/// How long the answer of a call may take and still be read right here.
+const SOON: Duration = Duration::from_millis(20);
+/// How long a server may take to end its stream after the answer, if its connection is to be used again.
+const TAIL: Duration = Duration::from_secs(1);
 /// A longer message is no log message.
 const MAX_MARKED: usize = 64 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -81,6 +90,42 @@ pub(crate) fn transport(
     }
     Ok(StreamableHttpClientWorker::new(WatchedHttp { client, auth, wire: Arc::clone(wire) }, transport))
 }
+
+/// The answer to a call, if it comes first; what comes before is kept. It is parsed once, and into what callers want: rmcp would try
+/// it on a dozen types, in a task of its own.
+async fn answer(id: i64, events: &mut Events, before: &mut Vec<Result<Sse, SseError>>) -> Option<ServerJsonRpcMessage> {
+    #[derive(Deserialize)]
+    struct Answer {
+        id: RequestId,
+        result: Value,
+    }
+    while let Some(event) = events.next().await {
+        let data = event.as_ref().map_or("", |event| event.data.as_deref().unwrap_or_default());
+        // Servers begin with an empty event, so that the stream can be taken up again.
+        let empty = event.is_ok() && data.trim().is_empty();
+        if let Ok(answer) = serde_json::from_str::<Answer>(data)
+            && number(&answer.id) == Some(id)
+        {
+            let result = ServerResult::CustomResult(CustomResult::new(answer.result));
+            return Some(ServerJsonRpcMessage::response(result, RequestId::Number(id)));
+        }
+        before.push(event);
+        if !empty {
+            break;
+        }
+    }
+    None
+}
+
+/// Reads a stream to its end, behind the answer: only then its connection can be used again.
+fn read_out(mut events: Events) {
+    if !matches!(events.next().now_or_never(), Some(None)) {
+        tokio::spawn(timeout(TAIL, async move { while events.next().await.is_some() {} }));
+    }
+}
+
+/// What comes on the stream of a response.
+type Events = BoxStream<'static, Result<Sse, SseError>>;
 
 /// Follows redirects on the same host, such as from `/mcp` to `/mcp/`. Elsewhere our headers are nobody's business.
 fn same_origin(attempt: redirect::Attempt<'_>) -> redirect::Action {
@@ -148,6 +193,10 @@ impl StreamableHttpClient for WatchedHttp {
             ClientJsonRpcMessage::Request(request) => number(&request.id),
             _ => None,
         };
+        let calls = matches!(
+            &message,
+            ClientJsonRpcMessage::Request(request) if matches!(request.request, ClientRequest::CallToolRequest(_))
+        );
         if let Some(id) = id {
             self.wire.sending(id);
         }
@@ -167,9 +216,14 @@ impl StreamableHttpClient for WatchedHttp {
             Some(auth) => auth.with(|token| post(message.clone(), token)).await,
         };
         match (response, id) {
-            (Ok(StreamableHttpPostResponse::Sse(events, session)), Some(id)) => {
+            (Ok(StreamableHttpPostResponse::Sse(mut events, session)), Some(id)) => {
+                let mut before = Vec::new();
+                if calls && let Ok(Some(result)) = timeout(SOON, answer(id, &mut events, &mut before)).await {
+                    read_out(events);
+                    return Ok(StreamableHttpPostResponse::Json(result, session));
+                }
                 let this = self.clone();
-                let events = events.map(move |event| this.watch(id, event)).boxed();
+                let events = stream::iter(before).chain(events).map(move |event| this.watch(id, event)).boxed();
                 Ok(StreamableHttpPostResponse::Sse(events, session))
             }
             (Err(error), Some(id)) => {

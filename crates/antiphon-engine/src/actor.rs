@@ -275,11 +275,17 @@ impl Actor {
             }
         }
         self.calls = Calls::default();
-        // Nobody waits for this, unless the engine does: runs that end at about the same time share a commit.
         let recorded = if self.core.stopping.is_cancelled() {
             self.core.journal.committed(&self.tape.receipt).await
         } else {
-            self.core.journal.eventual(&self.tape.receipt).await
+            // Without hurry: runs that end at about the same time share a commit.
+            tokio::select! {
+                recorded = self.core.journal.eventual(&self.tape.receipt) => recorded,
+                Some(mail) = self.mailbox.recv() => {
+                    self.take(Happening::Mail(mail)).await;
+                    return false;
+                }
+            }
         };
         if let Err(error) = recorded {
             self.tape.gate.close(&error.to_string());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use antiphon_engine::{Engine, EngineError, Owner, RouteKey, Run, RunId, StartRun, Started};
-use rmcp::model::{JsonObject, RequestStateError};
+use rmcp::model::JsonObject;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -64,15 +64,12 @@ pub(crate) struct Shared {
 
 impl Server {
     /// A server of these workflows, run by this engine.
-    ///
-    /// # Errors
-    /// The key is too short.
-    pub fn new(engine: Arc<dyn Engine>, catalog: Catalog, options: ServerOptions) -> Result<Self, RequestStateError> {
+    pub fn new(engine: Arc<dyn Engine>, catalog: Catalog, options: ServerOptions) -> Self {
         let ServerOptions { name, version, seal_key, inline_limit, stopping } = options;
-        let (seal, route_key) = (Seal::new(&seal_key)?, RouteKey::new(&seal_key));
+        let (seal, route_key) = (Seal::new(&seal_key), RouteKey::new(&seal_key));
         let parking = Parking::default();
         let shared = Shared { engine, catalog, seal, parking, route_key, name, version, inline_limit, stopping };
-        Ok(Self { shared: Arc::new(shared) })
+        Self { shared: Arc::new(shared) }
     }
 
     /// Closes every connection and takes no more. Runs are left as they are: pausing the engine is for its owner.

@@ -44,13 +44,11 @@ const MAX_ROUNDS: usize = 10;
 const AGAIN: &str = "antiphon/again";
 
 /// Keys of a caller's `_meta` that are about its own connection.
-const OWN_KEYS: [&str; 5] = [
-    AGAIN,
-    "progressToken",
-    "io.modelcontextprotocol/protocolVersion",
-    "io.modelcontextprotocol/clientInfo",
-    "io.modelcontextprotocol/clientCapabilities",
-];
+const OWN_KEYS: [&str; 4] =
+    [AGAIN, "progressToken", "io.modelcontextprotocol/protocolVersion", "io.modelcontextprotocol/clientInfo"];
+
+/// Where modern callers say what they can answer.
+const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 
 /// A request to be passed on.
 pub(crate) struct Passing<'a> {
@@ -90,7 +88,7 @@ pub(super) struct Calling {
     pub(super) open: BTreeMap<String, Question>,
     /// It goes on while its caller is away.
     parkable: bool,
-    _cancel: DropGuard,
+    _cancel: Option<DropGuard>,
 }
 
 /// What a server asks for.
@@ -360,13 +358,16 @@ impl Passing<'_> {
     /// Sends a request on its way.
     fn start(&self, client: &Arc<Client>, request: ClientRequest) -> Calling {
         let (happen, happenings) = mpsc::unbounded_channel::<Box<Happening>>();
-        let mut cx = CallContext::detached();
+        let answers = self.caller.answers.any();
+        let parkable = self.caller.modern && answers && !matches!(client.state(), State::Ready(Era::Modern));
+        // A parked call outlives its caller's request, and ends with its parking place. Any other ends by being dropped, too.
+        let mut cx = CallContext::until(if parkable { CancellationToken::new() } else { self.context.ct.clone() });
+        let cancel = parkable.then(|| cx.cancelled.clone().drop_guard());
         cx.run = Some(self.session.clone());
         if self.caller.progress.is_some() {
             let happen = happen.clone();
             cx.progress = Arc::new(move |progress: Progress| drop(happen.send(Happening::Progress(progress).into())));
         }
-        let answers = self.caller.answers.any();
         if answers {
             let happen = happen.clone();
             cx.ask = Arc::new(move |key: String, request: Value| {
@@ -378,9 +379,6 @@ impl Passing<'_> {
         let log =
             Arc::new(move |message: LoggingMessageNotificationParam| drop(happen.send(Happening::Log(message).into())));
         cx.on_behalf = Some(Arc::new(OnBehalf { capabilities: self.capabilities(), log }));
-        let parkable = self.caller.modern && answers && !matches!(client.state(), State::Ready(Era::Modern));
-        cx.cancelled = if parkable { CancellationToken::new() } else { self.context.ct.child_token() };
-        let cancel = cx.cancelled.clone().drop_guard();
         let (name, client, meta) = (client.config().name.as_str().into(), Arc::clone(client), self.meta());
         let call = async move { client.forward(request, meta, &cx).await };
         let done: BoxFuture<'static, _> = if parkable {
@@ -422,7 +420,9 @@ impl Passing<'_> {
     /// The caller's `_meta`, for the server.
     fn meta(&self) -> Map<String, Value> {
         let mut meta = RequestMetaObject::new();
-        for (key, value) in self.context.meta.0.0.iter().filter(|(key, _)| !OWN_KEYS.contains(&key.as_str())) {
+        // What a legacy caller can answer it has said at its start, and nowhere else.
+        let own = |key: &str| OWN_KEYS.contains(&key) || (key == CAPABILITIES && !self.caller.modern);
+        for (key, value) in self.context.meta.0.0.iter().filter(|(key, _)| !own(key)) {
             meta.0.0.insert(key.clone(), value.clone());
         }
         if let Some(level) = self.level {

@@ -82,7 +82,7 @@ impl Life {
             task: TaskPolicy::default(),
         };
         let catalog = Catalog::new([exposed]).unwrap();
-        Self { server: Server::new(engine, catalog, ServerOptions::new([7; 32])).unwrap() }
+        Self { server: Server::new(engine, catalog, ServerOptions::new([7; 32])) }
     }
 
     fn pipe(&self) -> Pipe {

@@ -38,7 +38,7 @@ impl Fixture {
     pub fn with(task: TaskPolicy) -> Self {
         let engine = Scripted::new();
         let catalog = Catalog::new(WORKFLOWS.map(|name| exposed(name, task))).unwrap();
-        let server = Server::new(engine.clone(), catalog, ServerOptions::new([7; 32])).unwrap();
+        let server = Server::new(engine.clone(), catalog, ServerOptions::new([7; 32]));
         Self { engine, server }
     }
 

@@ -142,7 +142,7 @@ impl Owning {
 impl Reception {
     async fn serving<T>(&self, attach: &Attach, serve: impl AsyncFnOnce(Server) -> T) -> Result<T, Fault> {
         let mut shelf = self.shelf(attach)?;
-        let server = self.server(shelf.catalog())?;
+        let server = self.server(shelf.catalog());
         tokio::select! {
             served = serve(server) => Ok(served),
             never = shelf.keep() => match never {},
@@ -154,10 +154,9 @@ impl Reception {
         Shelf::stock(self.desk.world.clone(), attach.paths.clone(), attach.agent.clone())
     }
 
-    fn server(&self, catalog: Catalog) -> Result<Server, Fault> {
+    fn server(&self, catalog: Catalog) -> Server {
         let options = ServerOptions { stopping: self.stopping.clone(), ..ServerOptions::new(self.seal_key.clone()) };
         Server::new(self.desk.engine.clone(), catalog, options)
-            .map_err(|error| Fault::internal(format!("the key beside the database can't be used: {error}")))
     }
 
     /// Serves one connection. A first line of [`Attach`] says which workflows its host is to see; anything else is MCP already.
@@ -177,7 +176,7 @@ impl Reception {
         let greeting = serde_json::from_slice::<Greeting>(&first).ok().filter(|said| said.method == Attach::METHOD);
         let Some(Greeting { id, params, .. }) = greeting else {
             // The command line: nothing but its own requests.
-            let server = self.server(Catalog::default()).map_err(|fault| io::Error::other(fault.message()))?;
+            let server = self.server(Catalog::default());
             return self.talk(&server, Cursor::new(first).chain(reader), writer).await;
         };
         let shelf = self.shelf(&params);
@@ -190,7 +189,7 @@ impl Reception {
         };
         writer.write_all(format!("{reply}\n").as_bytes()).await?;
         let Ok(mut shelf) = shelf else { return Ok(()) };
-        let server = self.server(shelf.catalog()).map_err(|fault| io::Error::other(fault.message()))?;
+        let server = self.server(shelf.catalog());
         tokio::select! {
             served = self.talk(&server, reader, writer) => served,
             never = shelf.keep() => match never {},
