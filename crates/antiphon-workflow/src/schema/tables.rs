@@ -31,7 +31,7 @@ pub(super) struct Server {
     allow: Option<Vec<String>>,
     /// Whether only those tools may be called whose annotations say that they change nothing (`readOnlyHint`). By default all.
     read_only: Option<bool>,
-    /// How long it may be silent during a call; progress resets it. By default `"60s"`.
+    /// How long it may be silent during a call; progress resets it. By default `"60s"`; if longer, its start may take as long, too.
     timeout: Option<Duration>,
     /// Whether all runs share one connection, or each has its own. By default they share it, but for a server that may call
     /// something itself (`grants`), and one that may ask people or models and speaks a protocol in which its questions would not say
