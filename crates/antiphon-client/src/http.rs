@@ -91,8 +91,8 @@ pub(crate) fn transport(
     Ok(StreamableHttpClientWorker::new(WatchedHttp { client, auth, wire: Arc::clone(wire) }, transport))
 }
 
-/// The answer to a call, if it comes first; what comes before is kept. It is parsed once, and into what callers want: rmcp would try
-/// it on a dozen types, in a task of its own.
+/// The answer to a call, if it comes first; what comes before is kept. It is parsed once, and into what callers want: rmcp would
+/// try it on a dozen types, in a task of its own.
 async fn answer(id: i64, events: &mut Events, before: &mut Vec<Result<Sse, SseError>>) -> Option<ServerJsonRpcMessage> {
     #[derive(Deserialize)]
     struct Answer {

@@ -58,8 +58,8 @@ pub(crate) struct Calls {
     serial: u64,
 }
 
-/// Their work. While there is one only, it stands alone: `FuturesUnordered` wakes its task again whenever it has polled all that it has, and
-/// of a chain of calls each would pay for that with a needless turn on another thread.
+/// Their work. While there is one only, it stands alone: `FuturesUnordered` wakes its task again whenever it has polled all
+/// that it has, and of a chain of calls each would pay for that with a needless turn on another thread.
 #[derive(Default)]
 struct Running {
     alone: Option<BoxFuture<'static, Landed>>,

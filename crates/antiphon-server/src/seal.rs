@@ -1,5 +1,5 @@
-//! The `requestState` of questions put to a modern caller, and the ids of other servers' tasks: which run and which questions, or what the
-//! server behind us wants back. Nobody else can make one, read it, or use it.
+//! The `requestState` of questions put to a modern caller, and the ids of other servers' tasks: which run and which questions, or
+//! what the server behind us wants back. Nobody else can make one, read it, or use it.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
