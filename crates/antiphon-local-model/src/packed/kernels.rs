@@ -12,7 +12,6 @@ pub(super) fn q4k<L: Lanes, const T: usize>(lanes: L, rows: &[u8], vectors: &[Bl
     for (block, x) in rows.as_chunks::<{ q4k::BYTES }>().0.iter().zip(vectors) {
         let scale = lanes.floats_of_halves(field(block, q4k::SCALE));
         let offset = lanes.times(lanes.floats_of_halves(field(block, q4k::OFFSET)), lanes.all_floats(-1.0));
-        let mut sums = [lanes.all_floats(0.0); T];
         for part in 0..8 {
             let mut dots = [lanes.all(0); T];
             for line in 0..4 {
@@ -23,12 +22,11 @@ pub(super) fn q4k<L: Lanes, const T: usize>(lanes: L, rows: &[u8], vectors: &[Bl
             }
             let scale = lanes.times(scale, lanes.floats_of_unsigned(field(block, q4k::SCALES + 16 * part)));
             let offset = lanes.times(offset, lanes.floats_of_unsigned(field(block, q4k::OFFSETS + 16 * part)));
-            for ((sum, dot), long) in sums.iter_mut().zip(dots).zip(x.long_sums[part]) {
-                *sum = lanes.add_product(*sum, scale, lanes.floats(dot));
-                *sum = lanes.add_product(*sum, offset, lanes.all_floats(long));
+            add_scaled(lanes, &mut totals, scale, dots, &x.scales[part]);
+            for (total, long) in totals.iter_mut().zip(x.long_sums[part]) {
+                *total = lanes.add_product(*total, offset, lanes.all_floats(long));
             }
         }
-        add_scaled(lanes, &mut totals, sums, &x.scales);
     }
     totals
 }
@@ -39,7 +37,6 @@ pub(super) fn q6k<L: Lanes, const T: usize>(lanes: L, rows: &[u8], vectors: &[Bl
     let mut totals = [lanes.all_floats(0.0); T];
     for (block, x) in rows.as_chunks::<{ q6k::BYTES }>().0.iter().zip(vectors) {
         let scale = lanes.floats_of_halves(field(block, q6k::SCALE));
-        let mut sums = [lanes.all_floats(0.0); T];
         for part in 0..16 {
             let mut dots = [lanes.all(0); T];
             for (dot, sum) in dots.iter_mut().zip(x.sums[part]) {
@@ -59,11 +56,8 @@ pub(super) fn q6k<L: Lanes, const T: usize>(lanes: L, rows: &[u8], vectors: &[Bl
                 add_dots(lanes, &mut dots, weights, fours);
             }
             let scale = lanes.times(scale, lanes.floats_of_signed(field(block, q6k::SCALES + 16 * part)));
-            for (sum, dot) in sums.iter_mut().zip(dots) {
-                *sum = lanes.add_product(*sum, scale, lanes.floats(dot));
-            }
+            add_scaled(lanes, &mut totals, scale, dots, &x.scales[part / 2]);
         }
-        add_scaled(lanes, &mut totals, sums, &x.scales);
     }
     totals
 }
@@ -85,9 +79,7 @@ pub(super) fn q8_0<L: Lanes, const T: usize>(lanes: L, rows: &[u8], vectors: &[B
             }
         }
         let scale = lanes.floats_of_halves(field(block, q8_0::SCALE));
-        for ((total, dot), own) in totals.iter_mut().zip(dots).zip(x.scales) {
-            *total = lanes.add_product(*total, lanes.times(scale, lanes.all_floats(own)), lanes.floats(dot));
-        }
+        add_scaled(lanes, &mut totals, scale, dots, &x.scales[part]);
     }
     totals
 }
@@ -105,15 +97,17 @@ fn add_dots<L: Lanes, const T: usize>(lanes: L, dots: &mut [L::Ints; T], weights
     }
 }
 
+/// `scale` is of the weights, `own` of the vectors.
 #[inline(always)]
 fn add_scaled<L: Lanes, const T: usize>(
     lanes: L,
     totals: &mut [L::Floats; T],
-    sums: [L::Floats; T],
-    scales: &[f32; T],
+    scale: L::Floats,
+    dots: [L::Ints; T],
+    own: &[f32; T],
 ) {
-    for ((total, sum), scale) in totals.iter_mut().zip(sums).zip(scales) {
-        *total = lanes.add_product(*total, sum, lanes.all_floats(*scale));
+    for ((total, dot), own) in totals.iter_mut().zip(dots).zip(own) {
+        *total = lanes.add_product(*total, lanes.times(scale, lanes.all_floats(*own)), lanes.floats(dot));
     }
 }
 
